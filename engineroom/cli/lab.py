@@ -1,0 +1,236 @@
+"""``engineroom lab``: Postgres, then JupyterLab on the first lesson, until Ctrl-C."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import webbrowser
+from pathlib import Path
+from types import FrameType
+from typing import IO, Annotated
+
+import typer
+from rich.panel import Panel
+from rich.text import Text
+
+from engineroom.cli.console import err, out, steps
+from engineroom.course import WELCOME, copy_lessons, course_root, work_folder
+from engineroom.errors import EngineRoomError
+from engineroom.lab.places import Places, find_places
+from engineroom.lab.session import Lease
+
+_USUAL_PORT = 8888
+_START_PATIENCE = 120.0
+_STOP_PATIENCE = 10.0
+
+
+class _Stop(BaseException):
+    """Ctrl-C, a closed terminal, or a polite kill."""
+
+
+def lab(
+    browser: Annotated[bool, typer.Option(help="Open the browser.")] = True,
+    port: Annotated[
+        int, typer.Option(help="JupyterLab's port (0: the first free from 8888).", min=0, max=65535)
+    ] = 0,
+    ip: Annotated[
+        str, typer.Option(help="Where JupyterLab listens; in a container perhaps 0.0.0.0.")
+    ] = "127.0.0.1",
+) -> None:
+    """Start Postgres and JupyterLab, and open the first lesson."""
+    root = course_root()
+    places = find_places()
+    if places.note:
+        err.print(Text(places.note))
+    number = _port(ip, port)
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, _raise_stop)
+    lease: Lease | None = None
+    jupyter: _Jupyter | None = None
+    try:
+        with steps("starting Postgres") as say:
+            lease = Lease("lab", tenant=False, say=say)
+            joined = lease.join()
+            work = work_folder(root, places.home)
+            copied = copy_lessons(root, work)
+            say("starting JupyterLab")
+            jupyter = _Jupyter(root, work, places, ip, number)
+            jupyter.wait_ready()
+        _greet(joined, jupyter, work, len(copied))
+        if browser:
+            threading.Thread(target=webbrowser.open, args=(jupyter.url,), daemon=True).start()
+        jupyter.wait()
+        raise EngineRoomError(
+            f"JupyterLab ended by itself; its log is {jupyter.log}.", "engineroom lab"
+        )
+    except _Stop:
+        pass
+    finally:
+        # A second Ctrl-C must not leave half of it running.
+        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(sign, signal.SIG_IGN)
+        with steps("stopping"):
+            if jupyter is not None:
+                jupyter.stop()
+            if lease is not None:
+                lease.leave(at_once=True)
+    out.print("Stopped. Your notebooks are in " + str(work_folder(root, places.home)))
+
+
+def _raise_stop(_: int, __: FrameType | None) -> None:
+    raise _Stop
+
+
+def _greet(joined: dict[str, dict[str, str]], jupyter: _Jupyter, work: Path, copied: int) -> None:
+    server = joined["server"]
+    lines = Text()
+    lines.append("JupyterLab   ")
+    lines.append(jupyter.url, style=f"bold link {jupyter.url}")
+    lines.append(
+        f"\nPostgres     {server['version']}, {server['provider']}, "
+        f"{server['host']}:{server['port']}, TLS {'on' if server['tls'] else 'off'}"
+    )
+    lines.append(f"\nYour copies  {work}" + (f"  ({copied} new)" if copied else ""))
+    lines.append("\n\nCtrl-C stops all of it.", style="dim")
+    out.print(Panel(lines, title="Engine Room", title_align="left", expand=False))
+
+
+class _Jupyter:
+    """JupyterLab as a child that ends when we do, however we end."""
+
+    def __init__(self, root: Path, work: Path, places: Places, ip: str, port: int) -> None:
+        self._ip, self._port = ip, port
+        self._token = secrets.token_urlsafe(24)
+        self.log = places.logs / "jupyter.log"
+        page = f"lab/tree/{WELCOME}" if (work / WELCOME).exists() else "lab"
+        self.url = f"http://{self._shown_host}:{port}/{page}?token={self._token}"
+        places.logs.mkdir(parents=True, exist_ok=True)
+        reading, self._lifeline = os.pipe()
+        with open(self.log, "wb") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "engineroom.cli.jupyter_child", str(reading)]
+                + self._arguments(work, page),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=[reading],
+                start_new_session=True,
+                cwd=work,
+                env=self._environment(root, places),
+            )
+        os.close(reading)
+
+    def _arguments(self, work: Path, page: str) -> list[str]:
+        return [
+            f"--ServerApp.ip={self._ip}",
+            f"--ServerApp.port={self._port}",
+            "--ServerApp.port_retries=0",
+            f"--ServerApp.root_dir={work}",
+            f"--LabApp.default_url=/{page}",
+            "--ServerApp.open_browser=False",
+            *(["--ServerApp.allow_root=True"] if os.geteuid() == 0 else []),
+        ]
+
+    def _environment(self, root: Path, places: Places) -> dict[str, str]:
+        environment = dict(os.environ)
+        # In the environment, not in the arguments, which all users of a machine can read.
+        environment["JUPYTER_TOKEN"] = self._token
+        inherited = environment.get("JUPYTER_CONFIG_PATH")
+        environment["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
+            [str(root), *([inherited] if inherited else [])]
+        )
+        environment.setdefault("ENGINEROOM_HOME", str(places.home))
+        if not _home_is_writable():
+            for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
+                environment.setdefault(name, str(places.home / "jupyter"))
+            environment.setdefault("JUPYTER_RUNTIME_DIR", str(places.run / "jupyter"))
+        return environment
+
+    @property
+    def _shown_host(self) -> str:
+        return "127.0.0.1" if self._ip in ("0.0.0.0", "::", "*", "") else self._ip  # noqa: S104
+
+    def wait_ready(self) -> None:
+        """Return when the server answers; say why when it never will."""
+        deadline = time.monotonic() + _START_PATIENCE
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise EngineRoomError(
+                    f"JupyterLab did not start: {_last_words(self.log)} Its log is {self.log}.",
+                    "engineroom doctor",
+                )
+            if self._answers():
+                return
+            time.sleep(0.05)
+        raise EngineRoomError(
+            f"JupyterLab did not answer within {_START_PATIENCE:.0f} seconds; its log is {self.log}.",
+            "engineroom lab",
+        )
+
+    def _answers(self) -> bool:
+        connection = http.client.HTTPConnection(self._shown_host, self._port, timeout=2)
+        try:
+            connection.request(
+                "GET", "/api/status", headers={"Authorization": f"token {self._token}"}
+            )
+            return connection.getresponse().status == 200
+        except (OSError, http.client.HTTPException):
+            return False
+        finally:
+            connection.close()
+
+    def wait(self) -> None:
+        self._process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM lets JupyterLab end its kernels; what stays after that is killed."""
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        try:
+            self._process.wait(_STOP_PATIENCE)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        os.close(self._lifeline)
+
+
+def _home_is_writable() -> bool:
+    return os.access(Path.home(), os.W_OK | os.X_OK)
+
+
+def _port(ip: str, wanted: int) -> int:
+    """The port asked for, if free; else the first free one from Jupyter's usual port."""
+    host = "" if ip in ("*", "0.0.0.0", "::") else ip  # noqa: S104
+    for number in [wanted] if wanted else range(_USUAL_PORT, _USUAL_PORT + 50):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with contextlib.suppress(OSError):
+                probe.bind((host, number))
+                return number
+    raise EngineRoomError(
+        f"Port {wanted or _USUAL_PORT} is taken by another program, or you may not use it.",
+        "engineroom lab   (without --port it takes a free one)",
+    )
+
+
+def _last_words(log: Path) -> str:
+    try:
+        lines = [line for line in _tail(open(log, "rb")).splitlines() if line.strip()]
+    except OSError:
+        return ""
+    return lines[-1].strip().rstrip(".") + "." if lines else ""
+
+
+def _tail(file: IO[bytes]) -> str:
+    with file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+        return file.read().decode(errors="replace")

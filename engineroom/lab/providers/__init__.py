@@ -1,0 +1,1 @@
+"""The four places a Postgres can come from."""

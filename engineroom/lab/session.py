@@ -1,0 +1,288 @@
+"""The user's end of a lease: find the keeper or start one, ask it, hold on to it.
+
+Only the standard library is used here, and nothing of asyncio: a kernel's loop is its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from engineroom.errors import EngineRoomError
+from engineroom.lab.choice import Choice, choose, embedded_instead
+from engineroom.lab.model import Say
+from engineroom.lab.places import Places, find_places
+
+# A keeper that is just ending closes the door; the next try finds or starts another.
+_TRIES = 20
+_CONNECT_PATIENCE = 5.0
+
+
+def _quiet(_: str) -> None:
+    pass
+
+
+class Line:
+    """A connection to the keeper of one lab: ask, and get an answer or its sentence."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._file = connection.makefile("rb")
+        self._lock = threading.Lock()
+
+    def ask(self, request: dict[str, Any], say: Say = _quiet) -> dict[str, Any]:
+        """Raises EngineRoomError for a refusal, ConnectionError when the keeper is gone."""
+        with self._lock:
+            try:
+                self._socket.sendall(json.dumps(request).encode() + b"\n")
+                while line := self._file.readline():
+                    answer: dict[str, Any] = json.loads(line)
+                    if "say" in answer:
+                        say(str(answer["say"]))
+                        continue
+                    if answer.pop("ok"):
+                        return answer
+                    raise EngineRoomError(answer["sentence"], answer["fix"])
+            except BaseException as error:
+                if not isinstance(error, EngineRoomError):
+                    # Half an answer may be on its way; this line is of no more use.
+                    self.close()
+                raise
+            raise ConnectionResetError("the keeper closed the line")
+
+    @property
+    def alive(self) -> bool:
+        """Whether the keeper still holds the other end (it never speaks unasked)."""
+        with self._lock:
+            try:
+                return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+            except BlockingIOError:
+                return True
+            except OSError:
+                return False
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.close()
+            self._socket.close()
+
+
+def call(request: dict[str, Any], say: Say = _quiet, *, start: bool = True) -> dict[str, Any]:
+    """One question without a lease. With ``start=False`` an empty answer when no keeper runs."""
+    return _reach(lambda line: line.ask(request, say), choose(), start=start) or {}
+
+
+def running(choice: Choice | None = None) -> bool:
+    """Whether a keeper answers for this choice."""
+    line = _connect(find_places(), choice or choose())
+    if line is None:
+        return False
+    line.close()
+    return True
+
+
+class Lease:
+    """A place in the lab: its own database, and the side servers it asked for."""
+
+    def __init__(self, kind: str = "kernel", *, tenant: bool = True, say: Say = _quiet) -> None:
+        self._kind = kind
+        self._tenant_wanted = tenant
+        self._say = say
+        self._line: Line | None = None
+        self._endpoints: dict[str, dict[str, Any]] = {}
+        self._pid = os.getpid()
+        self._lock = threading.RLock()
+        self.choice: Choice | None = None
+        self.joined: dict[str, Any] = {}
+
+    def join(self) -> dict[str, Any]:
+        """Take the lease, or take it again after the keeper was lost."""
+        with self._lock:
+            if self._pid != os.getpid():  # a fork is another user of the lab
+                self._line, self.joined, self._pid = None, {}, os.getpid()
+            if self._line is not None and self._line.alive:
+                return self.joined
+            self._endpoints.clear()
+            choice = choose()
+            try:
+                self._join(choice)
+            except EngineRoomError as refused:
+                if choice.forced or choice.provider == "embedded":
+                    raise
+                self._join(embedded_instead(refused))
+            return self.joined
+
+    def _join(self, choice: Choice) -> None:
+        request = {
+            "op": "join",
+            "kind": self._kind,
+            "pid": os.getpid(),
+            "tenant_wanted": self._tenant_wanted,
+            "former": self.joined.get("tenant"),
+        }
+
+        def ask(line: Line) -> dict[str, Any]:
+            answer = line.ask(request, self._say)
+            self._line = line
+            return answer
+
+        self.joined = _reach(ask, choice, keep=True) or {}
+        self.choice = choice
+
+    def use(self, service: str) -> dict[str, Any]:
+        """A side server's endpoint, started on first use."""
+        with self._lock:
+            self.join()
+            assert self._line is not None
+            if service not in self._endpoints:
+                answer = self._line.ask({"op": "use", "service": service}, self._say)
+                self._endpoints[service] = answer["endpoint"]
+            return self._endpoints[service]
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._lock:
+            self.join()
+            assert self._line is not None
+            return self._line.ask(request, self._say)
+
+    def leave(self, *, at_once: bool = False) -> None:
+        """Give everything back; ``at_once`` also stops servers that nobody else uses."""
+        with self._lock:
+            line, self._line = self._line, None
+            self.joined, self._endpoints = {}, {}
+            if line is None or self._pid != os.getpid():
+                return
+            with contextlib.suppress(OSError, EngineRoomError):
+                line.ask({"op": "leave", "at_once": at_once})
+            line.close()
+            if at_once and self.choice is not None:
+                wait_until_ended(self.choice)
+
+
+def wait_until_ended(choice: Choice, patience: float = 20.0) -> bool:
+    """Wait for a keeper that is on its way out; False when it stays because others use it."""
+    places = find_places()
+    deadline = time.monotonic() + patience
+    with open(places.run / f"keeper-{choice.key}.lock", "a+") as lock:
+        while time.monotonic() < deadline:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if _socket_path(places, choice).exists():
+                    return False
+                time.sleep(0.01)
+            else:
+                return True
+    return False
+
+
+def _reach(
+    ask: Any, choice: Choice, *, start: bool = True, keep: bool = False
+) -> dict[str, Any] | None:
+    places = find_places()
+    for _ in range(_TRIES):
+        line = _connect(places, choice)
+        if line is None:
+            if not start:
+                return None
+            line = _start_keeper(places, choice)
+        try:
+            answer: dict[str, Any] = ask(line)
+            if not keep:
+                line.close()
+            return answer
+        except ConnectionError:
+            line.close()
+        except BaseException:
+            line.close()
+            raise
+    raise EngineRoomError(
+        f"The lab's keeper ends as soon as it is asked; its log is {places.logs / 'keeper.log'}.",
+        "engineroom doctor",
+    )
+
+
+def _socket_path(places: Places, choice: Choice) -> Path:
+    return places.run / f"keeper-{choice.key}.sock"
+
+
+def _connect(places: Places, choice: Choice) -> Line | None:
+    connection = socket.socket(socket.AF_UNIX)
+    try:
+        connection.connect(str(_socket_path(places, choice)))
+    except OSError:
+        connection.close()
+        return None
+    return Line(connection)
+
+
+def _start_keeper(places: Places, choice: Choice) -> Line:
+    """Start a keeper unless somebody else is just doing so: the lock makes it one."""
+    with open(places.run / f"start-{choice.key}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        line = _connect(places, choice)
+        if line is not None:
+            return line
+        said = _launch(places, choice)
+        line = _connect(places, choice)
+        if line is not None:
+            return line
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        told = json.loads(said)
+        raise EngineRoomError(told["sentence"], told["fix"])
+    raise EngineRoomError(
+        f"The lab's keeper did not start; its log is {places.logs / 'keeper.log'}.",
+        "engineroom doctor",
+    )
+
+
+def _launch(places: Places, choice: Choice) -> str:
+    reading, writing = os.pipe()
+    try:
+        # -P: what lies in the learner's folder must not be imported in place of a library.
+        starter = subprocess.Popen(
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "engineroom.lab.keeper",
+                f"--home={places.home}",
+                f"--run={places.run}",
+                f"--provider={choice.provider}",
+                f"--key={choice.key}",
+                f"--ready-fd={writing}",
+            ],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=_keeper_log(places),
+            pass_fds=[writing],
+            start_new_session=True,
+            cwd="/",
+        )
+        os.close(writing)
+        writing = -1
+        starter.wait()
+        with os.fdopen(reading) as words:
+            reading = -1
+            return words.read()
+    finally:
+        for descriptor in (reading, writing):
+            if descriptor >= 0:
+                os.close(descriptor)
+
+
+def _keeper_log(places: Places) -> Any:
+    try:
+        places.logs.mkdir(parents=True, exist_ok=True)
+        return open(places.logs / "keeper.log", "ab")
+    except OSError:
+        return subprocess.DEVNULL

@@ -1,0 +1,337 @@
+"""A database and two plain roles for each user of the lab, and the witness beside them.
+
+Every name starts with ``er_`` and the lab's own mark, so that a lab clears away only what it
+made, also on a server that others use. What each database is for stands in its comment: the
+kernel's pid and when that process began, so that a killed kernel's database can be told from
+a living one's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from engineroom.errors import EngineRoomError
+from engineroom.lab.model import Server, Tenant
+
+OWNER_CONNECTION_LIMIT = 20
+_STATEMENT_SECONDS = 30.0
+
+SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class Rights:
+    """What the administrator we were given may do."""
+
+    superuser: bool
+    create_database: bool
+    create_role: bool
+
+    @property
+    def own_tenants(self) -> bool:
+        return self.superuser or (self.create_database and self.create_role)
+
+
+class Tenancy:
+    """Makes, keeps count of and removes what belongs to one lab on one server."""
+
+    def __init__(self, server: Server, mark: str, witness_password: str) -> None:
+        self._server = server
+        self._prefix = f"er_{mark}_"
+        self._witness_password = witness_password
+        self._rights = Rights(False, False, False)
+        self._witness: tuple[str, str] | None = None
+        self._left_out: tuple[str, ...] = ()
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What this server does not let us offer, in sentences."""
+        return self._left_out
+
+    async def prepare(self) -> None:
+        """Learn our rights, set the witness up, and clear what killed kernels left."""
+        async with self._admin() as admin:
+            self._rights = await _rights(admin)
+            if not self._rights.own_tenants:
+                self._left_out = (
+                    "Your role lacks CREATEDB or CREATEROLE, so every notebook works in the "
+                    "database of your URL, as your role.",
+                    "There is no `lab.app_url` and no witness.",
+                )
+                return
+            await self._sweep(admin)
+            await self._prepare_witness(admin)
+
+    async def create(self, pid: int) -> Tenant:
+        """A new database with its roles, for the process ``pid``."""
+        if not self._rights.own_tenants:
+            return self._shared_tenant()
+        return await self._create(
+            secrets.token_hex(4),
+            {"pid": pid, "began": process_start(pid)},
+            secrets.token_urlsafe(12),
+            secrets.token_urlsafe(12),
+        )
+
+    async def adopt(self, tenant: Tenant, pid: int) -> Tenant | None:
+        """The tenant that a living kernel had before its keeper ended, if it is still there."""
+        if not self._rights.own_tenants or not tenant.database.startswith(self._prefix):
+            return None
+        async with self._admin() as admin:
+            comment = await _comment(admin, tenant.database)
+            if comment != {"pid": pid, "began": process_start(pid)}:
+                return None
+            # The roles' passwords are what the kernel remembers; say them again to be sure.
+            for role, password in (
+                (tenant.owner, tenant.owner_password),
+                (tenant.app, tenant.app_password),
+            ):
+                await admin.execute(
+                    f"alter role {_name(role)} login password {_literal(password)}"
+                )
+        return self._with_witness(tenant)
+
+    async def drop(self, tenant: Tenant) -> None:
+        """Remove a tenant and end whatever is still connected to it."""
+        if tenant.database.startswith(self._prefix):
+            async with self._admin() as admin:
+                await self._drop(admin, tenant.database)
+
+    async def scratch(self, password: str, *, anew: bool = False) -> Tenant:
+        """The database of the person at the terminal: kept until they reset it."""
+        if not self._rights.own_tenants:
+            return self._shared_tenant()
+        tenant = self._tenant(SCRATCH, password, password)
+        async with self._admin() as admin:
+            there = await admin.fetchval(
+                "select 1 from pg_catalog.pg_database where datname = $1", tenant.database
+            )
+            if there and anew:
+                await self._drop(admin, tenant.database)
+            elif there:
+                await admin.execute(
+                    f"alter role {_name(tenant.owner)} login password {_literal(password)}"
+                )
+                return self._with_witness(tenant)
+        return await self._create(SCRATCH, {"keep": True}, password, password)
+
+    # -- inside ---------------------------------------------------------------------------
+
+    def _tenant(self, key: str, owner_password: str, app_password: str) -> Tenant:
+        base = f"{self._prefix}{key}"
+        return Tenant(
+            database=base,
+            owner=f"{base}_owner",
+            owner_password=owner_password,
+            app=f"{base}_app",
+            app_password=app_password,
+            left_out=self._left_out,
+        )
+
+    def _shared_tenant(self) -> Tenant:
+        server = self._server
+        return Tenant(
+            database=server.admin_database,
+            owner=server.admin_user,
+            owner_password=server.admin_password,
+            app="",
+            app_password="",
+            left_out=self._left_out,
+        )
+
+    def _with_witness(self, tenant: Tenant) -> Tenant:
+        if self._witness is None:
+            return tenant
+        name, database = self._witness
+        return replace(
+            tenant,
+            witness=name,
+            witness_password=self._witness_password,
+            witness_database=database,
+            left_out=self._left_out,
+        )
+
+    async def _create(
+        self, key: str, note: dict[str, Any], owner_password: str, app_password: str
+    ) -> Tenant:
+        tenant = self._tenant(key, owner_password, app_password)
+        database, owner, app = _name(tenant.database), _name(tenant.owner), _name(tenant.app)
+        async with self._admin() as admin:
+            try:
+                # One round trip for what may share a transaction; CREATE DATABASE may not.
+                await admin.execute(
+                    f"create role {owner} login connection limit {OWNER_CONNECTION_LIMIT} "
+                    f"password {_literal(owner_password)};"
+                    f"create role {app} login password {_literal(app_password)};"
+                    # An administrator who is no superuser may only give away what it is in.
+                    + ("" if self._rights.superuser else f"grant {owner} to current_user;")
+                )
+                await admin.execute(f"create database {database} owner {owner}")
+                await admin.execute(
+                    f"comment on database {database} is {_literal(json.dumps(note))};"
+                    f"revoke all on database {database} from public;"
+                    f"grant connect on database {database} to {app}"
+                )
+            except asyncpg.PostgresError as error:
+                await self._drop(admin, tenant.database)
+                raise EngineRoomError(
+                    f"Postgres refused to make a database for this notebook: {error}.",
+                    "engineroom doctor",
+                ) from error
+        return self._with_witness(tenant)
+
+    async def _drop(self, admin: asyncpg.Connection[Any], database: str) -> None:
+        await admin.execute(f"drop database if exists {_name(database)} with (force)")
+        for role in (f"{database}_owner", f"{database}_app"):
+            await admin.execute(f"drop role if exists {_name(role)}")
+
+    async def _sweep(self, admin: asyncpg.Connection[Any]) -> None:
+        """Drop the databases of kernels that are gone, and roles without a database."""
+        pattern = self._prefix.replace("_", r"\_") + "%"
+        found = await admin.fetch(
+            "select datname, pg_catalog.shobj_description(oid, 'pg_database') as note "
+            "from pg_catalog.pg_database where datname like $1",
+            pattern,
+        )
+        kept = set()
+        for row in found:
+            if _belongs_to_the_living(row["note"]) or row["datname"].endswith("_witness"):
+                kept.add(row["datname"])
+            else:
+                await self._drop(admin, row["datname"])
+        roles = await admin.fetch(
+            "select rolname from pg_catalog.pg_roles where rolname like $1", pattern
+        )
+        for row in roles:
+            database, _, kind = row["rolname"].rpartition("_")
+            if kind in ("owner", "app") and database not in kept:
+                await admin.execute(f"drop role if exists {_name(row['rolname'])}")
+
+    async def _prepare_witness(self, admin: asyncpg.Connection[Any]) -> None:
+        """A role that sees all activity and may end backends, in a database of its own."""
+        name = database = f"{self._prefix}witness"
+        there = await admin.fetchval(
+            "select 1 from pg_catalog.pg_roles where rolname = $1", name
+        )
+        verb = "alter" if there else "create"
+        await admin.execute(
+            f"{verb} role {_name(name)} login password {_literal(self._witness_password)}"
+        )
+        try:
+            await admin.execute(f"grant pg_monitor, pg_signal_backend to {_name(name)}")
+        except asyncpg.InsufficientPrivilegeError:
+            self._left_out += (
+                "Your role may not grant pg_monitor and pg_signal_backend, so the witness sees "
+                "its own connections only.",
+            )
+        if not await admin.fetchval(
+            "select 1 from pg_catalog.pg_database where datname = $1", database
+        ):
+            await admin.execute(f"create database {_name(database)}")
+            await admin.execute(
+                f"revoke all on database {_name(database)} from public;"
+                f"grant connect on database {_name(database)} to {_name(name)}"
+            )
+        if self._server.statements:
+            async with self._admin(database) as inside:
+                await inside.execute("create extension if not exists pg_stat_statements")
+        self._witness = (name, database)
+
+    @asynccontextmanager
+    async def _admin(self, database: str | None = None) -> AsyncIterator[asyncpg.Connection[Any]]:
+        connection = await connect(self._server, database)
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=2)
+
+
+async def connect(server: Server, database: str | None = None) -> asyncpg.Connection[Any]:
+    """Log in as the administrator, over TLS that is verified where the server has it."""
+    if server.ca_file:
+        tls: ssl.SSLContext | str = ssl.create_default_context(cafile=server.ca_file)
+    else:
+        tls = "prefer"
+    return await asyncpg.connect(
+        host=server.host,
+        port=server.port,
+        user=server.admin_user,
+        password=server.admin_password,
+        database=database or server.admin_database,
+        ssl=tls,
+        timeout=10,
+        command_timeout=_STATEMENT_SECONDS,
+        # No prepared statement is left behind, in case a pooler stands in between.
+        statement_cache_size=0,
+    )
+
+
+async def _rights(admin: asyncpg.Connection[Any]) -> Rights:
+    row = await admin.fetchrow(
+        "select rolsuper, rolcreatedb, rolcreaterole from pg_catalog.pg_roles "
+        "where rolname = current_user"
+    )
+    assert row is not None
+    return Rights(row["rolsuper"], row["rolcreatedb"], row["rolcreaterole"])
+
+
+async def _comment(admin: asyncpg.Connection[Any], database: str) -> dict[str, Any] | None:
+    note = await admin.fetchval(
+        "select pg_catalog.shobj_description(oid, 'pg_database') "
+        "from pg_catalog.pg_database where datname = $1",
+        database,
+    )
+    return _parse(note)
+
+
+def _parse(note: str | None) -> dict[str, Any] | None:
+    try:
+        found = json.loads(note or "")
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _belongs_to_the_living(note: str | None) -> bool:
+    found = _parse(note) or {}
+    if found.get("keep"):
+        return True
+    pid, began = found.get("pid"), found.get("began")
+    return isinstance(pid, int) and began is not None and process_start(pid) == began
+
+
+def process_start(pid: int) -> float | None:
+    """When a process began, so that a pid used again is not mistaken for the one before."""
+    stat = Path(f"/proc/{pid}/stat")
+    if stat.parent.parent.is_dir() and os.path.exists("/proc/self/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            return None
+        # Z and X: ended, only its parent has not looked yet.
+        return None if fields[0] in "ZX" else float(fields[19])
+    import psutil  # macOS has no /proc
+
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else float(process.create_time())
+    except psutil.Error:
+        return None
+
+
+def _name(identifier: str) -> str:
+    return '"' + identifier.replace('"', '""') + '"'
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
