@@ -66,7 +66,7 @@ def status(as_json: AsJson = False) -> None:
         return
     width = max(len(name) for name in found)
     for name, value in found.items():
-        shown = {True: "yes", False: "no", None: "–"}.get(value, value)  # type: ignore[call-overload]
+        shown = "-" if value is None else {"True": "yes", "False": "no"}.get(str(value), value)
         out.print(Text(f"{name.replace('_', ' '):>{width}}  {shown}"))
 
 
@@ -184,7 +184,9 @@ def find_psql() -> str:
     if not found:
         raise EngineRoomError(
             "There is no psql on this machine.",
-            "brew install libpq" if sys.platform == "darwin" else "apt-get install postgresql-client",
+            "brew install libpq"
+            if sys.platform == "darwin"
+            else "apt-get install postgresql-client",
         )
     return found
 
@@ -203,7 +205,7 @@ def _reset_cluster(yes: bool) -> None:
         answer = {}  # a cluster that cannot start is what this command is for
     if answer.get("users") or not session.wait_until_ended(choice):
         raise EngineRoomError(
-            "Notebooks are still using this cluster, and their data would be pulled from under them.",
+            "Notebooks still use this cluster, and their data would be pulled from under them.",
             "close them (stop `engineroom lab`), then: engineroom db reset --all",
         )
     from engineroom.lab.providers.embedded import set_aside

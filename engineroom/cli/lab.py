@@ -15,7 +15,7 @@ import time
 import webbrowser
 from pathlib import Path
 from types import FrameType
-from typing import IO, Annotated
+from typing import Annotated
 
 import typer
 from rich.panel import Panel
@@ -116,8 +116,13 @@ class _Jupyter:
         reading, self._lifeline = os.pipe()
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "engineroom.cli.jupyter_child", str(reading)]
-                + self._arguments(work, page),
+                [
+                    sys.executable,
+                    "-m",
+                    "engineroom.cli.jupyter_child",
+                    str(reading),
+                    *self._arguments(work, page),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -171,7 +176,7 @@ class _Jupyter:
                 return
             time.sleep(0.05)
         raise EngineRoomError(
-            f"JupyterLab did not answer within {_START_PATIENCE:.0f} seconds; its log is {self.log}.",
+            f"JupyterLab did not answer in {_START_PATIENCE:.0f} seconds; its log is {self.log}.",
             "engineroom lab",
         )
 
@@ -224,13 +229,10 @@ def _port(ip: str, wanted: int) -> int:
 
 def _last_words(log: Path) -> str:
     try:
-        lines = [line for line in _tail(open(log, "rb")).splitlines() if line.strip()]
+        with open(log, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            said = file.read().decode(errors="replace")
     except OSError:
         return ""
+    lines = [line for line in said.splitlines() if line.strip()]
     return lines[-1].strip().rstrip(".") + "." if lines else ""
-
-
-def _tail(file: IO[bytes]) -> str:
-    with file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-        return file.read().decode(errors="replace")

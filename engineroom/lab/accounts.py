@@ -12,7 +12,7 @@ from typing import TypedDict
 from engineroom.errors import EngineRoomError
 
 
-class SubprocessArguments(TypedDict):
+class SubprocessArguments(TypedDict, total=False):
     """The part of subprocess's arguments that changes who runs the child."""
 
     user: int
@@ -27,10 +27,6 @@ class Account:
     name: str
     uid: int
     gid: int
-
-    def as_subprocess_arguments(self) -> SubprocessArguments:
-        # All three: `user` alone would leave the child in root's groups.
-        return {"user": self.uid, "group": self.gid, "extra_groups": []}
 
     def may_read(self, path: Path) -> bool:
         """Whether this account can reach and read ``path`` (every folder on the way counts)."""
@@ -62,9 +58,17 @@ def server_account() -> Account | None:
         if entry.pw_uid != 0:
             return Account(name, entry.pw_uid, entry.pw_gid)
     raise EngineRoomError(
-        "Postgres will not run as root, and this machine has neither a 'postgres' nor a 'nobody' account to run it under.",
+        "Postgres refuses to run as root, and there is no account 'postgres' or 'nobody' here.",
         "useradd --system postgres",
     )
+
+
+def run_as(account: Account | None) -> SubprocessArguments:
+    """What subprocess needs to run a child under ``account``."""
+    if account is None:
+        return {}
+    # All three: `user` alone would leave the child in root's groups.
+    return {"user": account.uid, "group": account.gid, "extra_groups": []}
 
 
 def give(path: Path, account: Account | None, mode: int) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engineroom.errors import EngineRoomError
-from engineroom.lab.accounts import Account, give
+from engineroom.lab.accounts import Account, give, run_as
 from engineroom.lab.binaries import Binaries
 from engineroom.lab.certificates import Certificates
 from engineroom.lab.model import Say
@@ -144,7 +144,7 @@ class Cluster:
             stderr=asyncio.subprocess.STDOUT,
             env=clean_environment(),
             cwd="/",
-            **(self._account.as_subprocess_arguments() if self._account else {}),
+            **run_as(self._account),
         )
         said, _ = await process.communicate()
         if process.returncode != 0:
@@ -308,7 +308,8 @@ class Cluster:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
             deadline = time.monotonic() + 10
-            while _is_postgres_on(pid, self.paths.data) and time.monotonic() < deadline:
+            # It is no child of ours, so there is no event to wait for.
+            while _is_postgres_on(pid, self.paths.data) and time.monotonic() < deadline:  # noqa: ASYNC110
                 await asyncio.sleep(0.02)
         # The number may belong to another program by now; Postgres alone would then refuse.
         with contextlib.suppress(OSError):

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from engineroom.errors import EngineRoomError
-from engineroom.lab.certificates import certificates_in, ensure_certificates
+from engineroom.lab.certificates import ensure_certificates
 from engineroom.lab.endpoints import postgres_endpoint
 from engineroom.lab.model import Endpoint, Provider, Server, SideServer, Tenant, to_plain
 from engineroom.lab.places import Places

@@ -78,9 +78,7 @@ class SideServer(Protocol):
         """Stop it and remove its files."""
 
 
-def postgres_url(
-    scheme: str, user: str, password: str, host: str, port: int, database: str
-) -> str:
+def postgres_url(scheme: str, user: str, password: str, host: str, port: int, database: str) -> str:
     """Spell a URL with everything escaped that must be."""
     return (
         f"{scheme}://{quote(user, safe='')}:{quote(password, safe='')}"

@@ -80,7 +80,9 @@ def _make_private(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True, mode=mode)
         found = folder.lstat()
         if stat.S_ISLNK(found.st_mode) and folder.parent == Path("/tmp"):
-            raise EngineRoomError(f"{folder} is a link, which somebody else may have put there.", f"rm {folder}")
+            raise EngineRoomError(
+                f"{folder} is a link, which somebody else may have put there.", f"rm {folder}"
+            )
         found = folder.stat()
         if found.st_uid != os.geteuid():
             raise EngineRoomError(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from engineroom.lab.accounts import Account
+from engineroom.lab.accounts import Account, run_as
 
 _PR_SET_PDEATHSIG = 1
 # Loaded before any fork: the child may only call what is already there.
@@ -57,7 +57,7 @@ async def spawn(
             env=dict(env) if env is not None else clean_environment(),
             cwd=cwd,
             preexec_fn=die_with_parent(death_signal),
-            **(account.as_subprocess_arguments() if account else {}),
+            **run_as(account),
         )
 
 

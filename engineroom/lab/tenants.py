@@ -64,8 +64,7 @@ class Tenancy:
             self._rights = await _rights(admin)
             if not self._rights.own_tenants:
                 self._left_out = (
-                    "Your role lacks CREATEDB or CREATEROLE, so every notebook works in the "
-                    "database of your URL, as your role.",
+                    "Your role lacks CREATEDB or CREATEROLE: notebooks share its database.",
                     "There is no `lab.app_url` and no witness.",
                 )
                 return
@@ -96,9 +95,7 @@ class Tenancy:
                 (tenant.owner, tenant.owner_password),
                 (tenant.app, tenant.app_password),
             ):
-                await admin.execute(
-                    f"alter role {_name(role)} login password {_literal(password)}"
-                )
+                await admin.execute(f"alter role {_name(role)} login password {_literal(password)}")
         return self._with_witness(tenant)
 
     async def drop(self, tenant: Tenant) -> None:
@@ -220,9 +217,7 @@ class Tenancy:
     async def _prepare_witness(self, admin: asyncpg.Connection[Any]) -> None:
         """A role that sees all activity and may end backends, in a database of its own."""
         name = database = f"{self._prefix}witness"
-        there = await admin.fetchval(
-            "select 1 from pg_catalog.pg_roles where rolname = $1", name
-        )
+        there = await admin.fetchval("select 1 from pg_catalog.pg_roles where rolname = $1", name)
         verb = "alter" if there else "create"
         await admin.execute(
             f"{verb} role {_name(name)} login password {_literal(self._witness_password)}"
@@ -231,8 +226,7 @@ class Tenancy:
             await admin.execute(f"grant pg_monitor, pg_signal_backend to {_name(name)}")
         except asyncpg.InsufficientPrivilegeError:
             self._left_out += (
-                "Your role may not grant pg_monitor and pg_signal_backend, so the witness sees "
-                "its own connections only.",
+                "Your role may not grant pg_monitor: the witness sees its own connections only.",
             )
         if not await admin.fetchval(
             "select 1 from pg_catalog.pg_database where datname = $1", database

@@ -35,9 +35,7 @@ class EmbeddedProvider:
         account = server_account()
         binaries = readable_by(find_binaries(), account, self._places.home)
         # Certificates take as long as half an initdb, so make both at once.
-        making = asyncio.get_running_loop().run_in_executor(
-            None, ensure_certificates, self._places
-        )
+        making = asyncio.get_running_loop().run_in_executor(None, ensure_certificates, self._places)
         paths = main_paths(self._places, binaries)
         cluster = Cluster(
             paths,
