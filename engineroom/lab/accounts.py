@@ -31,7 +31,12 @@ class Account:
     def may_read(self, path: Path) -> bool:
         """Whether this account can reach and read ``path`` (every folder on the way counts)."""
         path = path.resolve()
-        return all(self._allowed(p, 0o1) for p in path.parents) and self._allowed(path, 0o4)
+        return self.may_enter(path.parent) and self._allowed(path, 0o4)
+
+    def may_enter(self, folder: Path) -> bool:
+        """Whether this account can go into ``folder``."""
+        folder = folder.resolve()
+        return all(self._allowed(step, 0o1) for step in (folder, *folder.parents))
 
     def _allowed(self, path: Path, bit: int) -> bool:
         try:

@@ -27,6 +27,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,8 @@ class Keeper:
             await self._starting if self._starting else None
         for lease in list(self._leases.values()):
             await self._end_lease(lease)
+        if self._tenancy is not None:
+            await self._tenancy.close()
         await self._provider.stop()
         for writer in list(self._writers):
             writer.close()
@@ -120,6 +123,8 @@ class Keeper:
     async def _bring_up(self) -> None:
         """Start the server; whenever it dies under us, start it again on the same port."""
         deaths: list[float] = []
+        # asyncpg takes a tenth of a second to import: let it, while Postgres comes up.
+        asyncio.get_running_loop().run_in_executor(None, import_module, "engineroom.lab.tenants")
         while True:
             self._server = await self._provider.start(self._say)
             await self._prepare(self._server)
@@ -137,7 +142,7 @@ class Keeper:
                 )
 
     async def _prepare(self, server: Server) -> None:
-        from engineroom.lab.tenants import Tenancy  # imported while Postgres starts
+        from engineroom.lab.tenants import Tenancy
 
         self._tenancy = Tenancy(server, self._state.mark, self._state.witness_password)
         await self._tenancy.prepare()
@@ -159,6 +164,10 @@ class Keeper:
         assert self._server is not None
         return self._server
 
+    @property
+    def _in_use(self) -> bool:
+        return bool(self._leases) or self._pinned
+
     def _say(self, step: str) -> None:
         log.info(step)
         for listener in list(self._listeners):
@@ -169,7 +178,7 @@ class Keeper:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
-        if not self._leases and not self._pinned:
+        if not self._in_use:
             self._idle_timer = asyncio.get_running_loop().call_later(
                 self._linger if delay is None else delay, self._stopping.set
             )
@@ -199,8 +208,9 @@ class Keeper:
                 elif request["op"] == "leave" and lease is not None:
                     await self._end_lease(lease)
                     lease = None
-                    answer = {"ok": True}
-                    if request.get("at_once") and not self._leases and not self._pinned:
+                    ending = bool(request.get("at_once") and not self._in_use)
+                    answer = {"ok": True, "ending": ending}
+                    if ending:
                         self._stopping.set()
                 else:
                     handler = getattr(self, f"_op_{request['op']}")

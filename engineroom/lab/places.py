@@ -89,7 +89,7 @@ def _make_private(folder: Path) -> None:
                 f"{folder} belongs to another account (uid {found.st_uid}).",
                 "ENGINEROOM_HOME=$HOME/engineroom engineroom doctor",
             )
-        if stat.S_IMODE(found.st_mode) & 0o077 & ~mode:
+        if stat.S_IMODE(found.st_mode) != mode:
             folder.chmod(mode)
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import os
 import re
 import secrets
@@ -18,6 +18,7 @@ import asyncpg
 
 from engineroom.errors import EngineRoomError
 from engineroom.lab.accounts import Account, give, server_account
+from engineroom.lab.endpoints import postgres_endpoint
 from engineroom.lab.model import Endpoint, Server, Tenant, postgres_url
 from engineroom.lab.processes import clean_environment, end, spawn
 
@@ -28,6 +29,7 @@ _ADMIN = "lab_admin"
 _LISTEN = "127.0.0.1"
 _PORTS_TO_TRY = 5
 _PATIENCE = 15.0
+_LAST_WORD = 0.5
 _USUAL_PLACES = (
     "/usr/sbin",
     "/usr/local/sbin",
@@ -117,6 +119,7 @@ class Pooler:
             tenant.app: tenant.app_password,
             _ADMIN: self._admin_password,
         }
+        users.pop("", None)  # a server that was given to us by URL may leave us without an app
         lines = [f"{_quoted(name)} {_quoted(password)}" for name, password in users.items()]
         userlist = put("userlist.txt", ("\n".join(lines) + "\n").encode())
         settings = {
@@ -150,10 +153,10 @@ class Pooler:
         if version >= (1, 21):
             # Newer ones carry prepared statements along; the lesson shows why they must.
             settings["max_prepared_statements"] = "0"
-        database = (
-            f'"{tenant.database}" = host={_value(server.host)} port={server.port}'
-            f" dbname={_value(tenant.database)}"
-        )
+        # Its ini file cannot spell every name; the star takes whatever the client asks for.
+        plain = re.fullmatch(r"[\w.-]+", tenant.database, re.ASCII)
+        name = tenant.database if plain else "*"
+        database = f"{name} = host={_value(server.host)} port={server.port}"
         pairs = [f"{name} = {value}" for name, value in settings.items()]
         text = "\n".join(["[databases]", database, "", "[pgbouncer]", *pairs, ""])
         config = put("pgbouncer.ini", text.encode())
@@ -167,14 +170,18 @@ class Pooler:
         try:
             async with asyncio.timeout(_PATIENCE):
                 await asyncio.wait({ended, asked}, return_when=asyncio.FIRST_COMPLETED)
-                if not ended.done():
-                    await asked
-                return not ended.done()
-        except (TimeoutError, OSError, asyncpg.PostgresError) as error:
-            # asyncpg's words name the role at most, never its password.
+            if asked.done():
+                asked.result()
+            return asked.done()
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            # Whoever took the port a moment before ours tried it may have answered instead.
+            if (await asyncio.wait({ended}, timeout=_LAST_WORD))[0]:
+                return False
             raise EngineRoomError(
-                f"PgBouncer runs, but a query through it did not succeed: {error!s}"
-                f" ({type(error).__name__}).",
+                # asyncpg's words name the role at most, never its password.
+                "PgBouncer runs, but a query through it did not succeed: "
+                + (str(error) or "no answer in time").rstrip(".")
+                + ".",
                 f"tail {self._log}",
             ) from None
         finally:
@@ -196,13 +203,10 @@ class Pooler:
                     database=self._tenant.database,
                     ssl=context,
                 )
-            except ConnectionRefusedError:
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, 0.05)
-                continue
             except OSError as error:
-                # One error for several addresses of localhost comes as a bare OSError.
-                if "Connect call failed" not in str(error):
+                # Refused at both addresses of localhost comes as a bare OSError.
+                refused = isinstance(error, ConnectionRefusedError)
+                if not refused and "Connect call failed" not in str(error):
                     raise
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 0.05)
@@ -219,30 +223,39 @@ class Pooler:
         admin = postgres_url(
             "postgresql", _ADMIN, self._admin_password, "localhost", port, "pgbouncer"
         )
-        return _endpoint("localhost", port, self._tenant, version, admin)
-
-
-def compose_pooler_endpoint(host: str, port: int, tenant: Tenant) -> Endpoint:
-    """Describe the PgBouncer of ``docker-compose.yml`` as if we had started it."""
-    return _endpoint(host, port, tenant, version="", admin_url="")
-
-
-def _endpoint(host: str, port: int, tenant: Tenant, version: str, admin_url: str) -> Endpoint:
-    def url(scheme: str) -> str:
-        return postgres_url(
-            scheme, tenant.owner, tenant.owner_password, host, port, tenant.database
+        return _endpoint(
+            "localhost", port, self._tenant, str(self._ca_file), version=version, admin_url=admin
         )
 
-    return Endpoint(
-        url=url("postgresql+asyncpg"),
-        extra={
-            "psycopg_url": url("postgresql+psycopg"),
-            "port": port,
-            "version": version,
-            "pool_mode": "transaction",
-            "default_pool_size": POOL_SIZE,
-            "admin_url": admin_url,
-        },
+
+def compose_pooler_endpoint(
+    host: str, port: int, tenant: Tenant, ca_file: str | None = None
+) -> Endpoint:
+    """Describe the PgBouncer of ``docker-compose.yml`` as if we had started it."""
+    return _endpoint(host, port, tenant, ca_file, version="", admin_url="")
+
+
+def _endpoint(
+    host: str, port: int, tenant: Tenant, ca_file: str | None, *, version: str, admin_url: str
+) -> Endpoint:
+    as_server = Server(
+        provider="pgbouncer",
+        host=host,
+        port=port,
+        admin_user=_ADMIN,
+        admin_password="",
+        admin_database="pgbouncer",
+        version=version,
+        tls=True,
+        ca_file=ca_file,
+    )
+    return postgres_endpoint(
+        as_server,
+        tenant,
+        version=version,
+        pool_mode="transaction",
+        default_pool_size=POOL_SIZE,
+        admin_url=admin_url,
     )
 
 
@@ -298,17 +311,15 @@ def _free_port() -> int:
     Free on both loopback addresses, because clients that are told ``localhost`` may try ::1 first.
     """
     while True:
-        with socket.socket() as four, socket.socket(socket.AF_INET6) as six:
+        with socket.socket() as four:
             four.bind((_LISTEN, 0))
             port: int = four.getsockname()[1]
-            with contextlib.suppress(OSError):
-                six.bind(("::1", 0))  # no IPv6 here: nobody can be there either
-                six.close()
-                with socket.socket(socket.AF_INET6) as probe:
-                    try:
-                        probe.bind(("::1", port))
-                    except OSError:
-                        continue
+            try:
+                with socket.socket(socket.AF_INET6) as six:
+                    six.bind(("::1", port))
+            except OSError as error:  # without IPv6 nobody else can be there either
+                if error.errno == errno.EADDRINUSE:
+                    continue
             return port
 
 

@@ -161,15 +161,16 @@ class Lease:
             self.joined, self._endpoints = {}, {}
             if line is None or self._pid != os.getpid():
                 return
+            ending = False
             with contextlib.suppress(OSError, EngineRoomError):
-                line.ask({"op": "leave", "at_once": at_once})
+                ending = line.ask({"op": "leave", "at_once": at_once})["ending"]
             line.close()
-            if at_once and self.choice is not None:
+            if ending and self.choice is not None:
                 wait_until_ended(self.choice)
 
 
 def wait_until_ended(choice: Choice, patience: float = 20.0) -> bool:
-    """Wait for a keeper that is on its way out; False when it stays because others use it."""
+    """Wait for a keeper that is on its way out; False when it has not ended by then."""
     places = find_places()
     deadline = time.monotonic() + patience
     with open(places.run / f"keeper-{choice.key}.lock", "a+") as lock:
@@ -177,8 +178,6 @@ def wait_until_ended(choice: Choice, patience: float = 20.0) -> bool:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if _socket_path(places, choice).exists():
-                    return False
                 time.sleep(0.01)
             else:
                 return True

@@ -8,6 +8,7 @@ a living one's.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
@@ -50,7 +51,7 @@ class Tenancy:
         self._prefix = f"er_{mark}_"
         self._witness_password = witness_password
         self._rights = Rights(False, False, False)
-        self._witness: tuple[str, str] | None = None
+        self._witness: asyncio.Task[tuple[str, str]] | None = None
         self._left_out: tuple[str, ...] = ()
 
     @property
@@ -69,7 +70,14 @@ class Tenancy:
                 )
                 return
             await self._sweep(admin)
-            await self._prepare_witness(admin)
+        # Whoever only wants the server need not wait for the witness; a tenant does.
+        self._witness = asyncio.create_task(self._prepare_witness())
+
+    async def close(self) -> None:
+        """Leave nothing half done behind when the servers are about to stop."""
+        if self._witness is not None:
+            await asyncio.wait({self._witness}, timeout=5)
+            self._witness.cancel()
 
     async def create(self, pid: int) -> Tenant:
         """A new database with its roles, for the process ``pid``."""
@@ -96,7 +104,7 @@ class Tenancy:
                 (tenant.app, tenant.app_password),
             ):
                 await admin.execute(f"alter role {_name(role)} login password {_literal(password)}")
-        return self._with_witness(tenant)
+        return await self._with_witness(tenant)
 
     async def drop(self, tenant: Tenant) -> None:
         """Remove a tenant and end whatever is still connected to it."""
@@ -119,7 +127,7 @@ class Tenancy:
                 await admin.execute(
                     f"alter role {_name(tenant.owner)} login password {_literal(password)}"
                 )
-                return self._with_witness(tenant)
+                return await self._with_witness(tenant)
         return await self._create(SCRATCH, {"keep": True}, password, password)
 
     # -- inside ---------------------------------------------------------------------------
@@ -146,10 +154,10 @@ class Tenancy:
             left_out=self._left_out,
         )
 
-    def _with_witness(self, tenant: Tenant) -> Tenant:
+    async def _with_witness(self, tenant: Tenant) -> Tenant:
         if self._witness is None:
             return tenant
-        name, database = self._witness
+        name, database = await asyncio.shield(self._witness)
         return replace(
             tenant,
             witness=name,
@@ -185,7 +193,7 @@ class Tenancy:
                     f"Postgres refused to make a database for this notebook: {error}.",
                     "engineroom doctor",
                 ) from error
-        return self._with_witness(tenant)
+        return await self._with_witness(tenant)
 
     async def _drop(self, admin: asyncpg.Connection[Any], database: str) -> None:
         await admin.execute(f"drop database if exists {_name(database)} with (force)")
@@ -214,7 +222,11 @@ class Tenancy:
             if kind in ("owner", "app") and database not in kept:
                 await admin.execute(f"drop role if exists {_name(row['rolname'])}")
 
-    async def _prepare_witness(self, admin: asyncpg.Connection[Any]) -> None:
+    async def _prepare_witness(self) -> tuple[str, str]:
+        async with self._admin() as admin:
+            return await self._make_witness(admin)
+
+    async def _make_witness(self, admin: asyncpg.Connection[Any]) -> tuple[str, str]:
         """A role that sees all activity and may end backends, in a database of its own."""
         name = database = f"{self._prefix}witness"
         there = await admin.fetchval("select 1 from pg_catalog.pg_roles where rolname = $1", name)
@@ -239,7 +251,7 @@ class Tenancy:
         if self._server.statements:
             async with self._admin(database) as inside:
                 await inside.execute("create extension if not exists pg_stat_statements")
-        self._witness = (name, database)
+        return name, database
 
     @asynccontextmanager
     async def _admin(self, database: str | None = None) -> AsyncIterator[asyncpg.Connection[Any]]:

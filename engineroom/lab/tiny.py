@@ -32,6 +32,7 @@ class Tiny:
         self._pid = pid
         self._sockets: Path | None = None
         self._cluster: Cluster | None = None
+        self._tenancy: Tenancy | None = None
 
     async def start(self) -> Endpoint:
         account = server_account()
@@ -74,12 +75,14 @@ class Tiny:
             statements=binaries.has_statements,
             max_connections=MAX_CONNECTIONS,
         )
-        tenancy = Tenancy(server, self._mark, self._witness_password)
+        tenancy = self._tenancy = Tenancy(server, self._mark, self._witness_password)
         await tenancy.prepare()
         tenant = await tenancy.create(self._pid)
         return postgres_endpoint(server, tenant, max_connections=MAX_CONNECTIONS)
 
     async def stop(self) -> None:
+        if self._tenancy is not None:
+            await self._tenancy.close()
         if self._cluster is not None:
             await self._cluster.stop()
         for folder in (self._folder, self._sockets):

@@ -33,6 +33,12 @@ class EmbeddedProvider:
     async def start(self, say: Say) -> Server:
         began = time.monotonic()
         account = server_account()
+        if account is not None and not account.may_enter(self._places.home):
+            raise EngineRoomError(
+                f"Root's Postgres runs as the account {account.name}, which cannot enter "
+                f"{self._places.home}.",
+                "ENGINEROOM_HOME=/var/lib/engineroom engineroom lab",
+            )
         binaries = readable_by(find_binaries(), account, self._places.home)
         # Certificates take as long as half an initdb, so make both at once.
         making = asyncio.get_running_loop().run_in_executor(None, ensure_certificates, self._places)
