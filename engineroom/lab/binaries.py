@@ -123,16 +123,21 @@ def readable_by(binaries: Binaries, account: Account | None, home: Path) -> Bina
         return binaries
     copy = home / f"bin-{binaries.version}"
     if not (copy / "bin/postgres").exists():
+        for leftover in home.glob(".bin-*"):  # of a copying that was killed
+            shutil.rmtree(leftover, ignore_errors=True)
         fresh = home / f".bin-{os.getpid()}"
-        shutil.rmtree(fresh, ignore_errors=True)
         try:
             shutil.copytree(binaries.folder.parent, fresh, symlinks=True)
+            for step in (fresh, *fresh.rglob("*")):
+                if not step.is_symlink():  # what root alone may read, its servers may read now
+                    step.chmod(0o755 if step.is_dir() or os.access(step, os.X_OK) else 0o644)
             os.rename(fresh, copy)
-        except OSError as error:
+        except OSError as error:  # copytree collects many in one, and then has no single reason
             shutil.rmtree(fresh, ignore_errors=True)
+            why = error.strerror or "not every file could be copied"
             raise EngineRoomError(
                 f"The account {account.name} cannot read {binaries.folder}, and copying it to "
-                f"{home} failed: {error.strerror}.",
+                f"{home} failed: {why}.",
                 f"chmod o+rx {binaries.folder} and the folders above it",
             ) from error
     return Binaries(copy / "bin", binaries.version, binaries.origin)

@@ -16,11 +16,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from engineroom.lab.places import Places
+from engineroom.lab.places import Places, disk_trouble
 
 _NAMES = ("localhost", "127.0.0.1", "::1")
 _OTHER_NAME = "db.example.com"
-_LIFETIME = timedelta(days=3650)
 _RENEW_BEFORE = timedelta(days=30)
 
 
@@ -42,7 +41,10 @@ def ensure_certificates(places: Places) -> Certificates:
     with open(places.run / "tls.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not _usable(found):
-            _make(places.tls)
+            try:
+                _make(places.tls)
+            except OSError as error:
+                raise disk_trouble(error, places.home) from error
     return found
 
 
@@ -62,13 +64,18 @@ def _usable(certificates: Certificates) -> bool:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificates.cert_file, certificates.key_file)
         context.load_cert_chain(certificates.other_cert_file, certificates.other_key_file)
-        authority = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        authority.load_verify_locations(certificates.ca_file)
-        (known,) = authority.get_ca_certs()
-        expires = ssl.cert_time_to_seconds(str(known["notAfter"]))
+        expires = _expiry(certificates.ca_file.read_text())
     except (OSError, ValueError, KeyError):
         return False
-    return datetime.fromtimestamp(expires, UTC) - datetime.now(UTC) > _RENEW_BEFORE
+    return expires - datetime.now(UTC) > _RENEW_BEFORE
+
+
+def _expiry(authority: str) -> datetime:
+    """When an authority ends, and every certificate of the lab with it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.load_verify_locations(cadata=authority)
+    (known,) = context.get_ca_certs()
+    return datetime.fromtimestamp(ssl.cert_time_to_seconds(str(known["notAfter"])), UTC)
 
 
 def _make(folder: Path) -> None:
@@ -80,7 +87,7 @@ def _make(folder: Path) -> None:
         authority = trustme.CA(organization_name="Engine Room lab")
         files = certificates_in(fresh)
         authority.cert_pem.write_to_path(files.ca_file)
-        expires = datetime.now(UTC).replace(tzinfo=None) + _LIFETIME
+        expires = _expiry(authority.cert_pem.bytes().decode()).replace(tzinfo=None)
         for names, cert_file, key_file in (
             (_NAMES, files.cert_file, files.key_file),
             ((_OTHER_NAME,), files.other_cert_file, files.other_key_file),
@@ -93,8 +100,7 @@ def _make(folder: Path) -> None:
         for readable in (files.ca_file, files.cert_file, files.other_cert_file):
             readable.chmod(0o644)
         fresh.chmod(0o755)
-        if folder.exists():
-            shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         os.rename(fresh, folder)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)

@@ -22,7 +22,8 @@ from engineroom.lab.accounts import Account, give, run_as
 from engineroom.lab.binaries import Binaries
 from engineroom.lab.certificates import Certificates
 from engineroom.lab.model import Say
-from engineroom.lab.processes import clean_environment, end, spawn
+from engineroom.lab.places import write_private
+from engineroom.lab.processes import clean_environment, die_with_parent, end, rotate, spawn
 
 ADMIN = "postgres"
 # What a new cluster takes (37 MB) and a little to work with.
@@ -96,7 +97,8 @@ class Cluster:
         say("making a Postgres cluster (once)")
         base = self.paths.base
         base.mkdir(parents=True, exist_ok=True)
-        give(base, self._account, 0o700 if self._account is None else 0o711)
+        # The account may pass through; what lies here stays out of its hands.
+        base.chmod(0o700 if self._account is None else 0o711)
         for leftover in base.glob(".new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
         _check_room(base)
@@ -108,14 +110,8 @@ class Cluster:
             give(fresh, self._account, 0o700)
             give(password_file, self._account, 0o600)
             await self._initdb(fresh / "data", password_file)
-            kept = os.open(
-                self.paths.password_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode=0o600
-            )
-            with os.fdopen(kept, "w") as file:
-                file.write(password)
+            write_private(self.paths.password_file, password)
             os.rename(fresh / "data", self.paths.data)
-        except OSError as error:
-            raise _disk_trouble(error, base) from error
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
 
@@ -144,9 +140,14 @@ class Cluster:
             stderr=asyncio.subprocess.STDOUT,
             env=clean_environment(),
             cwd="/",
+            # initdb answers this one by removing what it has made so far.
+            preexec_fn=die_with_parent(signal.SIGTERM),
             **run_as(self._account),
         )
-        said, _ = await process.communicate()
+        try:
+            said, _ = await process.communicate()
+        finally:
+            await end(process)
         if process.returncode != 0:
             raise _initdb_trouble(said.decode(errors="replace"), data)
 
@@ -162,6 +163,7 @@ class Cluster:
         self._write_hba()
         key_file = self._own_key()
         ports = self._ports()
+        rotate(self.paths.log)
         for attempt, port in enumerate(ports, start=1):
             offset = _size(self.paths.log)
             self._process = await spawn(
@@ -178,17 +180,16 @@ class Cluster:
             )
             self.port = port
             if await self._answers():
-                self.paths.port_file.write_text(str(port))
+                with contextlib.suppress(OSError):  # another port next time harms less
+                    self.paths.port_file.write_text(str(port))
                 return
             words = _read_from(self.paths.log, offset)
             await self.stop()
             if "could not bind" in words or "could not create any TCP/IP sockets" in words:
                 if attempt < len(ports):
                     continue
-                raise EngineRoomError(
-                    f"Port {port} is taken by another program, so Postgres could not start on it.",
-                    "unset ENGINEROOM_PORT (any free port will do), or free that one",
-                )
+                why = "needs more rights" if "Permission denied" in words else "is taken"
+                raise _port_trouble(port, why)
             raise _start_trouble(words, self.paths)
 
     async def wait_closed(self) -> None:
@@ -232,10 +233,11 @@ class Cluster:
     def _write_hba(self) -> None:
         """Passwords everywhere, TLS welcome but not forced: a lesson compares the two."""
         hba = self.paths.base / "hba.conf"
-        hba.write_text(
+        write_private(
+            hba,
             "local all all scram-sha-256\n"
             "host  all all 127.0.0.1/32 scram-sha-256\n"
-            "host  all all ::1/128 scram-sha-256\n"
+            "host  all all ::1/128 scram-sha-256\n",
         )
         give(hba, self._account, 0o600)
 
@@ -244,21 +246,23 @@ class Cluster:
         if self._account is None:
             return self._certificates.key_file
         copy = self.paths.base / "server.key"
-        shutil.copyfile(self._certificates.key_file, copy)
+        write_private(copy, self._certificates.key_file.read_text())
         give(copy, self._account, 0o600)
         return copy
 
     def _ports(self) -> list[int]:
         """The port asked for; else the one of last time, so that URLs stay true, else any."""
         if self._wanted_port:
+            # Postgres itself would be content with one of the two loopback addresses.
+            if not _is_free(self._wanted_port):
+                raise _port_trouble(self._wanted_port, "is taken")
             return [self._wanted_port]
         try:
-            last = [int(self.paths.port_file.read_text())]
+            last = int(self.paths.port_file.read_text())
         except (OSError, ValueError):
-            last = []
-        return [port for port in last if _is_free(port)] + [
-            _free_port() for _ in range(_PORT_TRIES)
-        ]
+            last = 0
+        others = [_free_port() for _ in range(_PORT_TRIES)]
+        return [last, *others] if 0 < last < 65536 and _is_free(last) else others
 
     async def _answers(self) -> bool:
         """Wait for the line "ready": Postgres writes it into its pid file."""
@@ -296,36 +300,48 @@ class Cluster:
             )
 
     async def _clear_stale_server(self) -> None:
-        """End a server whose keeper was killed; forget a pid file that speaks of nobody."""
+        """End what a killed keeper or server left at work; forget a pid file of nobody's."""
         pid_file = self.paths.data / "postmaster.pid"
-        try:
-            pid = int(pid_file.read_text().splitlines()[0])
-        except (OSError, ValueError, IndexError):
-            with contextlib.suppress(OSError):
-                pid_file.unlink()
+        if not pid_file.exists():
             return
-        if _is_postgres_on(pid, self.paths.data):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGINT)
-            deadline = time.monotonic() + 10
-            # It is no child of ours, so there is no event to wait for.
-            while _is_postgres_on(pid, self.paths.data) and time.monotonic() < deadline:  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+        left: list[int] = []
+        for sign, patience in ((signal.SIGINT, 10), (signal.SIGQUIT, 6), (signal.SIGKILL, 6)):
+            left = await asyncio.to_thread(_end_all_in, self.paths.data, sign, patience)
+            if not left:
+                break
+        if left:
+            numbers = " ".join(map(str, left))
+            raise EngineRoomError(
+                f"An earlier Postgres (process {numbers}) still works on {self.paths.data} "
+                "and does not end.",
+                f"kill -9 {numbers}",
+            )
         # The number may belong to another program by now; Postgres alone would then refuse.
-        with contextlib.suppress(OSError):
-            pid_file.unlink()
+        pid_file.unlink(missing_ok=True)
 
 
-def _is_postgres_on(pid: int, data: Path) -> bool:
+def _end_all_in(data: Path, sign: signal.Signals, patience: float) -> list[int]:
+    """Signal every server process that works in a data directory, and say which stayed."""
     import psutil  # only after an accident
 
-    try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and any(
-            str(data) in word for word in process.cmdline()
-        )
-    except psutil.Error:
-        return False
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            # Not by its name alone: in a container the same name is another folder.
+            link = f"/proc/{process.pid}/cwd"
+            folder = link if os.path.lexists(link) else process.cwd()
+            if process.name() == "postgres" and os.path.samefile(folder, data):
+                process.send_signal(sign)
+                found.append(process)
+    _, left = psutil.wait_procs(found, timeout=patience)
+    return [process.pid for process in left]
+
+
+def _port_trouble(port: int, why: str) -> EngineRoomError:
+    return EngineRoomError(
+        f"Port {port} {why}, so Postgres could not start on it.",
+        "unset ENGINEROOM_PORT   (any free port will do)",
+    )
 
 
 def _quoted_list(path: Path) -> str:
@@ -334,19 +350,25 @@ def _quoted_list(path: Path) -> str:
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """On both loopback addresses: `localhost` may mean either."""
+    for family, address in ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")):
         try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
+            with socket.socket(family) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind((address, port))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return False
     return True
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if _is_free(port):
+            return port
 
 
 def _size(file: Path) -> int:
@@ -376,15 +398,6 @@ def _full(folder: Path, free: int) -> EngineRoomError:
         f"The disk under {folder} is full: {free // 2**20} MB are free, and a Postgres cluster "
         f"takes {_ROOM_NEEDED // 2**20} MB.",
         "free some space, or name another place: ENGINEROOM_HOME=/path/with/room engineroom lab",
-    )
-
-
-def _disk_trouble(error: OSError, folder: Path) -> EngineRoomError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _full(folder, shutil.disk_usage(folder).free)
-    return EngineRoomError(
-        f"A Postgres cluster could not be made in {folder}: {error.strerror}.",
-        "ENGINEROOM_HOME=/path/you/can/write engineroom lab",
     )
 
 

@@ -10,8 +10,10 @@ from engineroom.lab.model import Endpoint, Server, Tenant, postgres_url
 def postgres_endpoint(server: Server, tenant: Tenant, **more: Any) -> Endpoint:
     """A tenant's database on a server, as asyncpg, psycopg and others want it spelt."""
 
+    host = f"[{server.host}]" if ":" in server.host else server.host  # IPv6
+
     def spell(scheme: str, user: str, password: str) -> str:
-        return postgres_url(scheme, user, password, server.host, server.port, tenant.database)
+        return postgres_url(scheme, user, password, host, server.port, tenant.database)
 
     owner = (tenant.owner, tenant.owner_password)
     extra: dict[str, Any] = {

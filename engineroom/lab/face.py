@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import html
+from types import SimpleNamespace
 from typing import Any
 
 from engineroom.errors import EngineRoomError
@@ -20,8 +21,20 @@ _lease = Lease()
 atexit.register(_lease.leave)
 
 
+_given: dict[str, Any] | None = None
+
+
+def use_given(endpoints: dict[str, Any]) -> None:
+    """Take these endpoints for the lab, and never start one: so a subject is told its lab."""
+    global _given
+    _given = endpoints
+    atexit.unregister(_lease.leave)
+
+
 def look_up(name: str) -> Any:
     """The value of ``lab.<name>``, starting what it needs."""
+    if _given is not None:
+        return _look_up_given(_given, name)
     if name in _SIDES:
         return SideServerFace(name, _lease)
     joined = _lease.join()
@@ -35,6 +48,17 @@ def look_up(name: str) -> Any:
             "engineroom db status",
         )
     return value
+
+
+def _look_up_given(given: dict[str, Any], name: str) -> Any:
+    if name in _SIDES:
+        return SimpleNamespace(**given.get(name, {}))
+    if name == "postgres":
+        return SimpleNamespace(**given.get("server", {}))
+    try:
+        return given[name]
+    except KeyError:
+        raise EngineRoomError(f"This exercise's lab has no `lab.{name}`.") from None
 
 
 class Postgres:

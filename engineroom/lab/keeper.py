@@ -15,11 +15,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import errno
 import fcntl
 import itertools
 import json
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -27,24 +29,35 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engineroom.errors import EngineRoomError
 from engineroom.lab.certificates import ensure_certificates
 from engineroom.lab.endpoints import postgres_endpoint
 from engineroom.lab.model import Endpoint, Provider, Server, SideServer, Tenant, to_plain
-from engineroom.lab.places import Places
+from engineroom.lab.places import Places, disk_trouble, write_private
+from engineroom.lab.processes import rotate
 
 log = logging.getLogger("engineroom.keeper")
+Result = TypeVar("Result")
 
-SIDE_SERVERS = ("tiny", "pgbouncer", "impostor", "secrets")
+SIDE_SERVERS = (
+    "tiny",
+    "pgbouncer",
+    "impostor",
+    "impostor:other_name",
+    "impostor:no_tls",
+    "impostor:asks_password",
+    "secrets",
+)
 _LINGER_DEFAULT = 2.0
 _FIRST_LEASE_PATIENCE = 10.0
 _LOCK_PATIENCE = 30.0
 _RESTARTS_A_MINUTE = 5
-_LOG_LIMIT = 4 * 1024 * 1024
+_GOODBYE_PATIENCE = 30.0
 
 
 @dataclass
@@ -77,6 +90,7 @@ class Keeper:
         self._listeners: set[Callable[[str], None]] = set()
         self._stopping = asyncio.Event()
         self._idle_timer: asyncio.TimerHandle | None = None
+        self._asked = 0
         self._connections: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._state = LabState(places, key)
@@ -90,7 +104,7 @@ class Keeper:
         socket_path = self._places.run / f"keeper-{self._key}.sock"
         with contextlib.suppress(FileNotFoundError):
             socket_path.unlink()
-        self._state.clear_leftovers()
+        self._clear_leftovers()
         listening = await asyncio.start_unix_server(self._accept, socket_path, limit=2**20)
         socket_path.chmod(0o600)
         announce()
@@ -106,19 +120,27 @@ class Keeper:
             listening.close()
             await self._shut_down()
 
+    def _clear_leftovers(self) -> None:
+        """Side servers of a keeper that was killed died with it; their folders stayed."""
+        shutil.rmtree(self._state.side_folder, ignore_errors=True)
+        for pattern in (f"tiny-{self._key}-*", f"bouncer-{self._key}-*"):
+            for folder in self._places.run.glob(pattern):
+                shutil.rmtree(folder, ignore_errors=True)
+
     async def _shut_down(self) -> None:
-        self._starting.cancel() if self._starting else None
-        with contextlib.suppress(asyncio.CancelledError, EngineRoomError):
-            await self._starting if self._starting else None
-        for lease in list(self._leases.values()):
-            await self._end_lease(lease)
-        if self._tenancy is not None:
-            await self._tenancy.close()
-        await self._provider.stop()
+        # Each connection gives its lease back; who still waits for an answer asks the next keeper.
         for writer in list(self._writers):
             writer.close()
         if self._connections:
-            await asyncio.wait(self._connections, timeout=2)
+            await asyncio.wait(self._connections, timeout=_GOODBYE_PATIENCE)
+        if self._starting is not None:
+            self._starting.cancel()
+            await asyncio.wait({self._starting})
+        try:
+            if self._tenancy is not None:
+                await self._tenancy.close()
+        finally:
+            await self._provider.stop()
 
     async def _bring_up(self) -> None:
         """Start the server; whenever it dies under us, start it again on the same port."""
@@ -127,10 +149,15 @@ class Keeper:
         asyncio.get_running_loop().run_in_executor(None, import_module, "engineroom.lab.tenants")
         while True:
             self._server = await self._provider.start(self._say)
-            await self._prepare(self._server)
-            log.info("%s Postgres %s is up", self._server.provider, self._server.version)
-            self._up.set()
-            await self._provider.wait_closed()
+            try:
+                await self._prepare(self._server)
+            except Exception as error:
+                if not _is_away(error):
+                    raise
+            else:
+                log.info("%s Postgres %s is up", self._server.provider, self._server.version)
+                self._up.set()
+                await self._provider.wait_closed()
             log.warning("the server ended by itself")
             self._up.clear()
             deaths = [t for t in deaths if t > time.monotonic() - 60] + [time.monotonic()]
@@ -164,6 +191,20 @@ class Keeper:
         assert self._server is not None
         return self._server
 
+    async def _with_server(self, work: Callable[[Server], Awaitable[Result]]) -> Result:
+        """Do what needs the server, and again when it went away under that."""
+        for patience in (0.1, 1.0):
+            server = await self._ready()
+            try:
+                return await work(server)
+            except Exception as error:
+                if not _is_away(error):
+                    raise
+                log.warning("the server went away: %s", error)
+            # Its end is noticed in a moment; then `_ready` waits for the next one.
+            await asyncio.sleep(patience)
+        return await work(await self._ready())
+
     @property
     def _in_use(self) -> bool:
         return bool(self._leases) or self._pinned
@@ -178,7 +219,7 @@ class Keeper:
         if self._idle_timer is not None:
             self._idle_timer.cancel()
             self._idle_timer = None
-        if not self._in_use:
+        if not self._in_use and not self._asked:
             self._idle_timer = asyncio.get_running_loop().call_later(
                 self._linger if delay is None else delay, self._stopping.set
             )
@@ -191,8 +232,10 @@ class Keeper:
         self._connections.add(task)
         self._writers.add(writer)
         lease: Lease | None = None
+        lines: asyncio.Queue[bytes] = asyncio.Queue()
+        hearing = asyncio.create_task(_hear(reader, lines))
         try:
-            while line := await reader.readline():
+            while line := await lines.get():
                 request = json.loads(line)
                 if request["op"] == "join":
                     if lease is None:
@@ -203,32 +246,35 @@ class Keeper:
                             wants_tenant=bool(request.get("tenant_wanted", True)),
                         )
                         self._leases[lease.number] = lease
-                        self._look_idle()
-                    answer = await self._answer(writer, reader, self._join, lease, request)
+                    answer = await self._answer(writer, hearing, self._join, lease, request)
+                    if self._stopping.is_set():
+                        break  # what was made goes with the server; the next keeper makes another
                 elif request["op"] == "leave" and lease is not None:
                     await self._end_lease(lease)
                     lease = None
-                    ending = bool(request.get("at_once") and not self._in_use)
-                    answer = {"ok": True, "ending": ending}
-                    if ending:
-                        self._stopping.set()
+                    answer = {
+                        "ok": True,
+                        "ending": bool(request.get("at_once") and not self._in_use),
+                    }
                 else:
                     handler = getattr(self, f"_op_{request['op']}")
-                    answer = await self._answer(writer, reader, handler, lease, request)
+                    answer = await self._answer(writer, hearing, handler, lease, request)
                 if answer is None:
                     break
-                _send(writer, answer)
+                _send(writer, answer | {"id": request.get("id")})
                 await writer.drain()
-                if not answer["ok"] and self._starting and self._starting.done():
-                    # Nothing runs and nothing will: let the next user try afresh.
+                # Where nothing runs and nothing will, the next user had better try afresh.
+                hopeless = self._starting is not None and self._starting.done()
+                if answer.get("ending") or (hopeless and not answer["ok"]):
                     self._stopping.set()
-        except (ConnectionError, asyncio.IncompleteReadError):
+        except ConnectionError:
             pass
         except Exception:
             log.exception("a request could not be understood")
         finally:
+            hearing.cancel()
             if lease is not None:
-                await asyncio.shield(self._end_lease(lease))
+                await self._end_lease(lease)
             self._look_idle()
             writer.close()
             self._writers.discard(writer)
@@ -237,7 +283,7 @@ class Keeper:
     async def _answer(
         self,
         writer: asyncio.StreamWriter,
-        reader: asyncio.StreamReader,
+        hearing: asyncio.Task[None],
         handler: Callable[[Lease | None, dict[str, Any]], Awaitable[dict[str, Any]]],
         lease: Lease | None,
         request: dict[str, Any],
@@ -248,21 +294,19 @@ class Keeper:
             _send(writer, {"say": step})
 
         self._listeners.add(pass_on)
+        self._asked += 1
+        self._look_idle()
         work = asyncio.ensure_future(handler(lease, request))
-        # The asker sends nothing while it waits, so anything readable means: it is gone.
-        gone = asyncio.ensure_future(reader.read(1))
         try:
-            await asyncio.wait({work, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                work.cancel()
-                with contextlib.suppress(asyncio.CancelledError, Exception):
-                    await work
-                return None
-            return {"ok": True, **work.result()}
+            await asyncio.wait({work, hearing}, return_when=asyncio.FIRST_COMPLETED)
+            return {"ok": True, **work.result()} if work.done() else None
         except EngineRoomError as error:
             return {"ok": False, "sentence": error.sentence, "fix": error.fix}
         except Exception as error:
             log.exception("request %s failed", request.get("op"))
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                full = disk_trouble(error, self._places.home)
+                return {"ok": False, "sentence": full.sentence, "fix": full.fix}
             return {
                 "ok": False,
                 "sentence": f"The lab met a fault of its own: {type(error).__name__}: {error}.",
@@ -270,23 +314,27 @@ class Keeper:
             }
         finally:
             self._listeners.discard(pass_on)
-            if not gone.done():
-                gone.cancel()
-                with contextlib.suppress(asyncio.CancelledError):
-                    await gone
+            self._asked -= 1
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
 
     # -- requests -------------------------------------------------------------------------
 
     async def _join(self, lease: Lease | None, request: dict[str, Any]) -> dict[str, Any]:
         assert lease is not None
-        server = await self._ready()
-        if lease.wants_tenant and lease.tenant is None:
-            former = request.get("former")
-            if former:
-                former = Tenant(**{**former, "left_out": tuple(former["left_out"])})
-                lease.tenant = await self._tenancy.adopt(former, lease.pid)
-            if lease.tenant is None:
-                lease.tenant = await self._tenancy.create(lease.pid)
+
+        async def settle(server: Server) -> Server:
+            if lease.wants_tenant and lease.tenant is None:
+                former = request.get("former")
+                if former:
+                    former = Tenant(**{**former, "left_out": tuple(former["left_out"])})
+                    lease.tenant = await self._tenancy.adopt(former, lease.pid)
+                if lease.tenant is None:
+                    lease.tenant = await self._tenancy.create(lease.pid)
+            return server
+
+        server = await self._with_server(settle)
         tenant = lease.tenant
         return {
             "server": to_plain(server),
@@ -317,12 +365,11 @@ class Keeper:
         return {"endpoint": to_plain(lease.sides[name][1])}
 
     async def _op_heard(self, lease: Lease | None, request: dict[str, Any]) -> dict[str, Any]:
-        found = lease.sides.get("impostor") if lease else None
+        found = lease.sides.get(request.get("service", "impostor")) if lease else None
         return {"heard": found[0].heard() if found else []}  # type: ignore[attr-defined]
 
     async def _op_status(self, lease: Lease | None, request: dict[str, Any]) -> dict[str, Any]:
-        server = await self._ready()
-        scratch = await self._scratch()
+        server, scratch = await self._with_server(self._scratch)
         return {
             "server": to_plain(server),
             "endpoint": to_plain(postgres_endpoint(server, scratch)),
@@ -333,32 +380,39 @@ class Keeper:
         }
 
     async def _op_pin(self, lease: Lease | None, request: dict[str, Any]) -> dict[str, Any]:
-        await self._ready()
+        if request["on"]:
+            await self._ready()
         before, self._pinned = self._pinned, bool(request["on"])
-        self._look_idle(0.0)
-        return {"users": len(self._leases), "was_pinned": before}
+        return {
+            "users": len(self._leases),
+            "was_pinned": before,
+            "ending": not self._in_use,
+        }
 
     async def _op_reset_scratch(
         self, lease: Lease | None, request: dict[str, Any]
     ) -> dict[str, Any]:
-        server = await self._ready()
-        tenant = await self._scratch(anew=True)
+        server, tenant = await self._with_server(partial(self._scratch, anew=True))
         return {"endpoint": to_plain(postgres_endpoint(server, tenant))}
 
-    async def _scratch(self, *, anew: bool = False) -> Tenant:
-        tenant: Tenant = await self._tenancy.scratch(self._state.scratch_password, anew=anew)
-        return tenant
+    async def _scratch(self, server: Server, *, anew: bool = False) -> tuple[Server, Tenant]:
+        return server, await self._tenancy.scratch(self._state.scratch_password, anew=anew)
 
     # -- leases ---------------------------------------------------------------------------
 
     async def _make_side(self, name: str, server: Server, lease: Lease) -> SideServer:
         assert lease.tenant is not None
-        folder = self._state.side_folder / f"{name}-{lease.number}"
+        folder = self._state.side_folder / f"{name.replace(':', '-')}-{lease.number}"
         if name == "tiny":
             from engineroom.lab.tiny import Tiny
 
             return Tiny(
-                self._places, folder, self._state.mark, self._state.witness_password, lease.pid
+                self._places,
+                folder,
+                self._places.run / f"tiny-{self._key}-{lease.number}",
+                self._state.mark,
+                self._state.witness_password,
+                lease.pid,
             )
         if name == "pgbouncer":
             from engineroom.lab.pooler import Pooler
@@ -373,14 +427,18 @@ class Keeper:
                 key_file=certificates.key_file,
                 ca_file=Path(server.ca_file) if server.ca_file else certificates.ca_file,
             )
-        if name == "impostor":
+        if name.startswith("impostor"):
             from engineroom.lab.stranger import Stranger
 
+            certificates = await asyncio.to_thread(ensure_certificates, self._places)
             return Stranger(
                 server=server,
                 tenant=lease.tenant,
                 folder=folder,
                 ca_file=Path(server.ca_file) if server.ca_file else None,
+                mode=name.partition(":")[2] or "stranger",  # type: ignore[arg-type]
+                cert_file=certificates.other_cert_file,
+                key_file=certificates.other_key_file,
             )
         from engineroom.lab.vault import Vault
 
@@ -415,30 +473,30 @@ class LabState:
         self.up = asyncio.Event()
         self.side_folder = places.home / "side" / key
         file = places.home / "lab.json"
-        try:
-            found = json.loads(file.read_text())
-            self.mark = str(found["mark"])
-            self.witness_password = str(found["witness_password"])
-            self.scratch_password = str(found["scratch_password"])
-        except (OSError, ValueError, KeyError):
-            self.mark = secrets.token_hex(3)
-            self.witness_password = secrets.token_urlsafe(18)
-            self.scratch_password = secrets.token_urlsafe(12)
-            fresh = file.with_suffix(f".{os.getpid()}")
-            with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT, 0o600), "w") as output:
-                json.dump(
-                    {
-                        "mark": self.mark,
-                        "witness_password": self.witness_password,
-                        "scratch_password": self.scratch_password,
-                    },
-                    output,
-                )
-            fresh.rename(file)
+        found = _read_state(file)
+        self.mark = found["mark"]
+        self.witness_password = found["witness_password"]
+        self.scratch_password = found["scratch_password"]
 
-    def clear_leftovers(self) -> None:
-        """Side servers of a keeper that was killed died with it; their folders stayed."""
-        shutil.rmtree(self.side_folder, ignore_errors=True)
+
+def _read_state(file: Path) -> dict[str, str]:
+    """The lab's mark and passwords, made anew where they are missing or damaged."""
+    try:
+        found = json.loads(file.read_text())
+        if re.fullmatch("[0-9a-f]{6}", found["mark"]) and all(
+            found[name] and isinstance(found[name], str)
+            for name in ("witness_password", "scratch_password")
+        ):
+            return dict(found)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    made = {
+        "mark": secrets.token_hex(3),
+        "witness_password": secrets.token_urlsafe(18),
+        "scratch_password": secrets.token_urlsafe(12),
+    }
+    write_private(file, json.dumps(made))
+    return made
 
 
 def make_provider(name: str, places: Places) -> Provider:
@@ -460,6 +518,23 @@ def make_provider(name: str, places: Places) -> Provider:
     return ContainerProvider(places)
 
 
+def _is_away(error: Exception) -> bool:
+    from engineroom.lab.tenants import AWAY  # imported by now; at the start it would take time
+
+    return isinstance(error, AWAY)
+
+
+async def _hear(reader: asyncio.StreamReader, lines: asyncio.Queue[bytes]) -> None:
+    """Pass lines on; an empty one, at last, means that the other end hung up."""
+    try:
+        while line := await reader.readline():
+            lines.put_nowait(line)
+    except (ConnectionError, ValueError):  # cut off, or a line without an end
+        pass
+    finally:
+        lines.put_nowait(b"")
+
+
 def _send(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:
     writer.write(json.dumps(message).encode() + b"\n")
 
@@ -475,33 +550,25 @@ def main() -> None:
         os._exit(0)
     os.setsid()
     os.umask(0o077 if os.geteuid() else 0o022)
+    # The server asked for is the one that is meant, whatever libpq's variables say.
+    for name in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[name]
     places = Places(Path(given.home), Path(given.run))
-    places.logs.mkdir(parents=True, exist_ok=True)
-    keeper_log = places.logs / "keeper.log"
-    if keeper_log.exists() and keeper_log.stat().st_size > _LOG_LIMIT:
-        keeper_log.replace(keeper_log.with_suffix(".log.1"))
-    logging.basicConfig(
-        filename=keeper_log,
-        level=logging.INFO,
-        format=f"%(asctime)s {given.key}[{os.getpid()}] %(message)s",
-    )
+    ready = [given.ready_fd]
 
     def tell(words: str) -> None:
-        with contextlib.suppress(OSError):
-            os.write(given.ready_fd, words.encode())
-            os.close(given.ready_fd)
+        while ready:
+            with contextlib.suppress(OSError), open(ready.pop(), "w") as listener:
+                listener.write(words)
 
     try:
+        _log_to(places.logs / "keeper.log", given.key)
         with open(places.run / f"keeper-{given.key}.lock", "a+") as lock:
             _take(lock, places)
-            keeper = Keeper(
-                places,
-                given.provider,
-                given.key,
-                float(os.environ.get("ENGINEROOM_LINGER", _LINGER_DEFAULT)),
-            )
+            keeper = Keeper(places, given.provider, given.key, _linger())
             asyncio.run(keeper.run(lambda: tell("ready")))
-    except EngineRoomError as error:
+    except (EngineRoomError, OSError) as met:
+        error = disk_trouble(met, places.home) if isinstance(met, OSError) else met
         log.error(str(error))
         tell(json.dumps({"sentence": error.sentence, "fix": error.fix}))
         sys.exit(1)
@@ -509,6 +576,28 @@ def main() -> None:
         log.exception("the keeper ended")
         tell(json.dumps({"sentence": f"The lab's keeper failed: {error}.", "fix": ""}))
         sys.exit(1)
+
+
+def _log_to(file: Path, key: str) -> None:
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    rotate(file)
+    logging.raiseExceptions = False  # a log that cannot be written stops nobody
+    logging.basicConfig(
+        filename=file,
+        level=logging.INFO,
+        format=f"%(asctime)s {key}[{os.getpid()}] %(message)s",
+    )
+
+
+def _linger() -> float:
+    text = os.environ.get("ENGINEROOM_LINGER", "")
+    try:
+        return max(0.0, float(text)) if text else _LINGER_DEFAULT
+    except ValueError:
+        raise EngineRoomError(
+            f"ENGINEROOM_LINGER is {text!r}, which is no number of seconds.",
+            "unset ENGINEROOM_LINGER",
+        ) from None
 
 
 def _take(lock: Any, places: Places) -> None:

@@ -7,6 +7,7 @@ platform, root gets ``/var/lib/engineroom`` (a server under another account cann
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -18,6 +19,7 @@ from engineroom.errors import EngineRoomError
 
 # sockaddr_un holds 104 bytes on macOS, 108 on Linux, with a closing zero.
 SOCKET_PATH_LIMIT = 103
+_LAST_RESORT = Path(f"/tmp/engineroom-home-{os.geteuid()}")
 
 
 @dataclass(frozen=True)
@@ -45,29 +47,64 @@ def find_places() -> Places:
     note = ""
     forced = os.environ.get("ENGINEROOM_HOME")
     if forced:
-        home = Path(forced).expanduser().absolute()
+        home = Path(os.path.expanduser(forced)).absolute()
         _make_private(home)
     else:
         home = _usual_home()
         try:
             _make_private(home)
         except EngineRoomError:
-            usual, home = home, Path(f"/tmp/engineroom-home-{os.geteuid()}")
+            usual, home = home, _LAST_RESORT
             note = f"{usual} cannot be written, so the lab lives in {home} until the next reboot."
             _make_private(home)
-    digest = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:8]
-    run = Path(f"/tmp/engineroom-{os.geteuid()}-{digest}")
+    run = run_folder(home)
     _make_private(run)
     return Places(home, run, note)
+
+
+def run_folder(home: Path) -> Path:
+    """Where the sockets of a home are: short, however long the home's own path is."""
+    digest = hashlib.sha256(os.fsencode(home.resolve())).hexdigest()[:8]
+    return Path(f"/tmp/engineroom-{os.geteuid()}-{digest}")
 
 
 def _usual_home() -> Path:
     if os.geteuid() == 0:
         return Path("/var/lib/engineroom")
     if sys.platform == "darwin":
-        return Path.home() / "Library/Application Support/engineroom"
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state"
-    return Path(base) / "engineroom"
+        base = "~/Library/Application Support"
+    else:
+        base = os.environ.get("XDG_STATE_HOME") or "~/.local/state"
+    usual = Path(os.path.expanduser(base)) / "engineroom"
+    # An account may have no home at all, as in `docker run --user 1234`.
+    return usual if usual.is_absolute() else _LAST_RESORT
+
+
+def disk_trouble(error: OSError, folder: Path) -> EngineRoomError:
+    """Why nothing can be written to a folder of the lab, for the person who chose it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return EngineRoomError(
+            f"The disk under {folder} is full.",
+            "free some space, or name another place: "
+            "ENGINEROOM_HOME=/path/with/room engineroom lab",
+        )
+    return EngineRoomError(
+        f"The lab cannot write to {folder}: {error.strerror or error}.",
+        "ENGINEROOM_HOME=/path/you/can/write engineroom doctor",
+    )
+
+
+def write_private(file: Path, text: str) -> None:
+    """Write a secret that appears whole or not at all, and is never readable by others."""
+    fresh = file.with_name(f".{file.name}-{os.getpid()}")
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w") as output:
+            output.write(text)
+        fresh.replace(file)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def _make_private(folder: Path) -> None:
@@ -77,12 +114,14 @@ def _make_private(folder: Path) -> None:
     """
     mode = 0o711 if os.geteuid() == 0 else 0o700
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=mode)
-        found = folder.lstat()
-        if stat.S_ISLNK(found.st_mode) and folder.parent == Path("/tmp"):
+        if folder.is_symlink() and folder.parent == Path("/tmp"):
             raise EngineRoomError(
                 f"{folder} is a link, which somebody else may have put there.", f"rm {folder}"
             )
+        missing = [step for step in (folder, *folder.parents) if not step.exists()]
+        folder.mkdir(parents=True, exist_ok=True)
+        for made in missing:  # whatever the umask, the way to what is inside stays open
+            made.chmod(mode)
         found = folder.stat()
         if found.st_uid != os.geteuid():
             raise EngineRoomError(
@@ -93,9 +132,6 @@ def _make_private(folder: Path) -> None:
             folder.chmod(mode)
         probe = folder / f".probe-{os.getpid()}"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another thread may have been here
     except OSError as error:
-        raise EngineRoomError(
-            f"The lab cannot write to {folder}: {error.strerror}.",
-            "ENGINEROOM_HOME=/tmp/engineroom engineroom doctor",
-        ) from error
+        raise disk_trouble(error, folder) from error

@@ -14,6 +14,7 @@ from pathlib import Path
 from engineroom.lab.accounts import Account, run_as
 
 _PR_SET_PDEATHSIG = 1
+_LOG_LIMIT = 4 * 1024 * 1024
 # Loaded before any fork: the child may only call what is already there.
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
 
@@ -36,6 +37,13 @@ def die_with_parent(sign: signal.Signals) -> Callable[[], None] | None:
     return before_exec
 
 
+def rotate(file: Path) -> None:
+    """Begin a log anew when it is long, keeping the one before."""
+    with contextlib.suppress(OSError):
+        if file.stat().st_size > _LOG_LIMIT:
+            file.replace(file.with_name(f"{file.name}.1"))
+
+
 async def spawn(
     command: Sequence[str],
     *,
@@ -46,7 +54,7 @@ async def spawn(
     cwd: str | Path = "/",
 ) -> asyncio.subprocess.Process:
     """Start a server in its own session, its words going to ``log``."""
-    log.parent.mkdir(parents=True, exist_ok=True)
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(log, "ab") as output:
         return await asyncio.create_subprocess_exec(
             *command,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import itertools
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -32,36 +34,51 @@ def _quiet(_: str) -> None:
 
 
 class Line:
-    """A connection to the keeper of one lab: ask, and get an answer or its sentence."""
+    """A connection to the keeper of one lab: ask, and get an answer or its sentence.
+
+    Whoever is interrupted while waiting keeps the line, and with it the lease; the answer that
+    comes later is told by its number and passed over.
+    """
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._file = connection.makefile("rb")
+        self._heard = b""
+        self._numbers = itertools.count(1)
         self._lock = threading.Lock()
+        _lines.add(self)
 
     def ask(self, request: dict[str, Any], say: Say = _quiet) -> dict[str, Any]:
         """Raises EngineRoomError for a refusal, ConnectionError when the keeper is gone."""
         with self._lock:
+            number = next(self._numbers)
             try:
-                self._socket.sendall(json.dumps(request).encode() + b"\n")
-                while line := self._file.readline():
-                    answer: dict[str, Any] = json.loads(line)
+                self._socket.sendall(json.dumps(request | {"id": number}).encode() + b"\n")
+                while True:
+                    answer = self._hear()
                     if "say" in answer:
                         say(str(answer["say"]))
-                        continue
-                    if answer.pop("ok"):
-                        return answer
-                    raise EngineRoomError(answer["sentence"], answer["fix"])
-            except BaseException as error:
-                if not isinstance(error, EngineRoomError):
-                    # Half an answer may be on its way; this line is of no more use.
-                    self.close()
-                raise
-            raise ConnectionResetError("the keeper closed the line")
+                    elif answer.pop("id", None) == number:
+                        break
+            except OSError as error:
+                self.close()
+                raise ConnectionResetError("the keeper closed the line") from error
+        if answer.pop("ok"):
+            return answer
+        raise EngineRoomError(answer["sentence"], answer["fix"])
+
+    def _hear(self) -> dict[str, Any]:
+        while b"\n" not in self._heard:
+            more = self._socket.recv(65536)
+            if not more:
+                raise ConnectionResetError
+            self._heard += more
+        line, _, self._heard = self._heard.partition(b"\n")
+        heard: dict[str, Any] = json.loads(line)
+        return heard
 
     @property
     def alive(self) -> bool:
-        """Whether the keeper still holds the other end (it never speaks unasked)."""
+        """Whether the keeper still holds the other end."""
         with self._lock:
             try:
                 return self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
@@ -72,8 +89,22 @@ class Line:
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
-            self._file.close()
             self._socket.close()
+
+
+_lines: weakref.WeakSet[Line] = weakref.WeakSet()
+_leases: weakref.WeakSet[Lease] = weakref.WeakSet()
+
+
+def _let_go_in_a_fork() -> None:
+    """A fork is another user of the lab: it must neither use nor hold its parent's lease."""
+    for line in list(_lines):
+        line.close()
+    for lease in list(_leases):
+        lease.forget()
+
+
+os.register_at_fork(after_in_child=_let_go_in_a_fork)
 
 
 def call(request: dict[str, Any], say: Say = _quiet, *, start: bool = True) -> dict[str, Any]:
@@ -97,9 +128,13 @@ class Lease:
         self._kind = kind
         self._tenant_wanted = tenant
         self._say = say
+        self.forget()
+        _leases.add(self)
+
+    def forget(self) -> None:
+        """Begin as one who never joined."""
         self._line: Line | None = None
         self._endpoints: dict[str, dict[str, Any]] = {}
-        self._pid = os.getpid()
         self._lock = threading.RLock()
         self.choice: Choice | None = None
         self.joined: dict[str, Any] = {}
@@ -107,8 +142,6 @@ class Lease:
     def join(self) -> dict[str, Any]:
         """Take the lease, or take it again after the keeper was lost."""
         with self._lock:
-            if self._pid != os.getpid():  # a fork is another user of the lab
-                self._line, self.joined, self._pid = None, {}, os.getpid()
             if self._line is not None and self._line.alive:
                 return self.joined
             self._endpoints.clear()
@@ -142,24 +175,26 @@ class Lease:
         """A side server's endpoint, started on first use."""
         with self._lock:
             self.join()
-            assert self._line is not None
             if service not in self._endpoints:
-                answer = self._line.ask({"op": "use", "service": service}, self._say)
+                answer = self.ask({"op": "use", "service": service})
                 self._endpoints[service] = answer["endpoint"]
             return self._endpoints[service]
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         with self._lock:
-            self.join()
-            assert self._line is not None
-            return self._line.ask(request, self._say)
+            for _ in range(_TRIES):
+                self.join()
+                assert self._line is not None
+                with contextlib.suppress(ConnectionError):
+                    return self._line.ask(request, self._say)
+            raise _keeper_keeps_ending()
 
     def leave(self, *, at_once: bool = False) -> None:
         """Give everything back; ``at_once`` also stops servers that nobody else uses."""
         with self._lock:
             line, self._line = self._line, None
             self.joined, self._endpoints = {}, {}
-            if line is None or self._pid != os.getpid():
+            if line is None:
                 return
             ending = False
             with contextlib.suppress(OSError, EngineRoomError):
@@ -204,9 +239,13 @@ def _reach(
         except BaseException:
             line.close()
             raise
-    raise EngineRoomError(
-        f"The lab's keeper ends as soon as it is asked; its log is {places.logs / 'keeper.log'}.",
-        "engineroom doctor",
+    raise _keeper_keeps_ending()
+
+
+def _keeper_keeps_ending() -> EngineRoomError:
+    log = find_places().logs / "keeper.log"
+    return EngineRoomError(
+        f"The lab's keeper ends as soon as it is asked; its log is {log}.", "engineroom doctor"
     )
 
 
@@ -246,6 +285,7 @@ def _start_keeper(places: Places, choice: Choice) -> Line:
 
 def _launch(places: Places, choice: Choice) -> str:
     reading, writing = os.pipe()
+    words_to = _keeper_log(places)
     try:
         # -P: what lies in the learner's folder must not be imported in place of a library.
         starter = subprocess.Popen(
@@ -262,7 +302,7 @@ def _launch(places: Places, choice: Choice) -> str:
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=_keeper_log(places),
+            stderr=words_to,
             pass_fds=[writing],
             start_new_session=True,
             cwd="/",
@@ -274,14 +314,15 @@ def _launch(places: Places, choice: Choice) -> str:
             reading = -1
             return words.read()
     finally:
-        for descriptor in (reading, writing):
+        for descriptor in (reading, writing, words_to):
             if descriptor >= 0:
                 os.close(descriptor)
 
 
-def _keeper_log(places: Places) -> Any:
+def _keeper_log(places: Places) -> int:
+    """Where a keeper's words go that comes to grief before it has opened its log."""
     try:
-        places.logs.mkdir(parents=True, exist_ok=True)
-        return open(places.logs / "keeper.log", "ab")
+        places.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(places.logs / "keeper.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError:
-        return subprocess.DEVNULL
+        return os.open(os.devnull, os.O_WRONLY)

@@ -9,7 +9,9 @@ a living one's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import logging
 import os
 import secrets
 import ssl
@@ -28,6 +30,16 @@ OWNER_CONNECTION_LIMIT = 20
 _STATEMENT_SECONDS = 30.0
 
 SCRATCH = "scratch"
+
+AWAY = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InterfaceError,
+)
+"""Errors that say the server has gone, or is only coming up."""
+
+log = logging.getLogger("engineroom.keeper")
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,7 @@ class Tenancy:
         self._rights = Rights(False, False, False)
         self._witness: asyncio.Task[tuple[str, str]] | None = None
         self._left_out: tuple[str, ...] = ()
+        self._scratching = asyncio.Lock()
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -70,6 +83,9 @@ class Tenancy:
                 )
                 return
             await self._sweep(admin)
+            if self._server.provider == "embedded":
+                # A cluster of our own: a notebook's roles have no business outside its database.
+                await admin.execute("revoke all on database postgres, template1 from public")
         # Whoever only wants the server need not wait for the witness; a tenant does.
         self._witness = asyncio.create_task(self._prepare_witness())
 
@@ -114,7 +130,17 @@ class Tenancy:
 
     async def scratch(self, password: str, *, anew: bool = False) -> Tenant:
         """The database of the person at the terminal: kept until they reset it."""
+        async with self._scratching:  # two who ask at once must not both make it
+            return await self._scratch(password, anew=anew)
+
+    async def _scratch(self, password: str, *, anew: bool) -> Tenant:
         if not self._rights.own_tenants:
+            if anew:
+                raise EngineRoomError(
+                    "Your role may make no databases, so the lab has no scratch database of its "
+                    "own, and yours was left as it is.",
+                    "alter role ... createdb createrole   (as a superuser)",
+                )
             return self._shared_tenant()
         tenant = self._tenant(SCRATCH, password, password)
         async with self._admin() as admin:
@@ -178,17 +204,22 @@ class Tenancy:
                     f"create role {owner} login connection limit {OWNER_CONNECTION_LIMIT} "
                     f"password {_literal(owner_password)};"
                     f"create role {app} login password {_literal(app_password)};"
-                    # An administrator who is no superuser may only give away what it is in.
-                    + ("" if self._rights.superuser else f"grant {owner} to current_user;")
+                    # An administrator who is no superuser may only give away, and end the
+                    # sessions of, roles that it is in.
+                    + ("" if self._rights.superuser else f"grant {owner}, {app} to current_user;")
                 )
-                await admin.execute(f"create database {database} owner {owner}")
+                # template1 would have to be free of other people's connections.
+                await admin.execute(f"create database {database} owner {owner} template template0")
                 await admin.execute(
                     f"comment on database {database} is {_literal(json.dumps(note))};"
                     f"revoke all on database {database} from public;"
                     f"grant connect on database {database} to {app}"
                 )
-            except asyncpg.PostgresError as error:
-                await self._drop(admin, tenant.database)
+            except BaseException as error:  # also when whoever asked has hung up
+                with contextlib.suppress(asyncpg.PostgresError, *AWAY):
+                    await self._drop(admin, tenant.database)
+                if isinstance(error, AWAY) or not isinstance(error, asyncpg.PostgresError):
+                    raise
                 raise EngineRoomError(
                     f"Postgres refused to make a database for this notebook: {error}.",
                     "engineroom doctor",
@@ -196,9 +227,20 @@ class Tenancy:
         return await self._with_witness(tenant)
 
     async def _drop(self, admin: asyncpg.Connection[Any], database: str) -> None:
-        await admin.execute(f"drop database if exists {_name(database)} with (force)")
+        drop = f"drop database if exists {_name(database)} with (force)"
+        try:
+            await admin.execute(drop)
+        except asyncpg.WrongObjectTypeError:  # its owner may make it a template
+            await admin.execute(f"alter database {_name(database)} is_template false")
+            await admin.execute(drop)
         for role in (f"{database}_owner", f"{database}_app"):
+            await self._drop_role(admin, role)
+
+    async def _drop_role(self, admin: asyncpg.Connection[Any], role: str) -> None:
+        try:
             await admin.execute(f"drop role if exists {_name(role)}")
+        except asyncpg.DependentObjectsStillExistError as error:
+            log.warning("%s stays: %s", role, error)
 
     async def _sweep(self, admin: asyncpg.Connection[Any]) -> None:
         """Drop the databases of kernels that are gone, and roles without a database."""
@@ -213,14 +255,18 @@ class Tenancy:
             if _belongs_to_the_living(row["note"]) or row["datname"].endswith("_witness"):
                 kept.add(row["datname"])
             else:
-                await self._drop(admin, row["datname"])
+                try:
+                    await self._drop(admin, row["datname"])
+                except asyncpg.PostgresError as error:  # one of them must not stop the lab
+                    log.warning("%s stays: %s", row["datname"], error)
+                    kept.add(row["datname"])
         roles = await admin.fetch(
             "select rolname from pg_catalog.pg_roles where rolname like $1", pattern
         )
         for row in roles:
             database, _, kind = row["rolname"].rpartition("_")
             if kind in ("owner", "app") and database not in kept:
-                await admin.execute(f"drop role if exists {_name(row['rolname'])}")
+                await self._drop_role(admin, row["rolname"])
 
     async def _prepare_witness(self) -> tuple[str, str]:
         async with self._admin() as admin:
@@ -250,7 +296,10 @@ class Tenancy:
             )
         if self._server.statements:
             async with self._admin(database) as inside:
-                await inside.execute("create extension if not exists pg_stat_statements")
+                try:
+                    await inside.execute("create extension if not exists pg_stat_statements")
+                except asyncpg.InsufficientPrivilegeError:
+                    self._left_out += ("Your role may not make pg_stat_statements countable.",)
         return name, database
 
     @asynccontextmanager
@@ -267,7 +316,7 @@ async def connect(server: Server, database: str | None = None) -> asyncpg.Connec
     if server.ca_file:
         tls: ssl.SSLContext | str = ssl.create_default_context(cafile=server.ca_file)
     else:
-        tls = "prefer"
+        tls = "require" if server.tls else "prefer"
     return await asyncpg.connect(
         host=server.host,
         port=server.port,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import fcntl
 import shutil
-import tempfile
 from pathlib import Path
 
 from engineroom.errors import EngineRoomError
@@ -15,7 +15,8 @@ from engineroom.lab.certificates import ensure_certificates
 from engineroom.lab.cluster import ADMIN, Cluster, ClusterPaths
 from engineroom.lab.endpoints import postgres_endpoint
 from engineroom.lab.model import Endpoint, Server
-from engineroom.lab.places import Places
+from engineroom.lab.places import Places, disk_trouble
+from engineroom.lab.processes import clean_environment, end
 from engineroom.lab.tenants import Tenancy
 
 MAX_CONNECTIONS = 20
@@ -24,13 +25,21 @@ MAX_CONNECTIONS = 20
 class Tiny:
     """A copy of a prepared data directory, started on a port of its own."""
 
-    def __init__(self, places: Places, folder: Path, mark: str, witness_password: str, pid: int):
+    def __init__(
+        self,
+        places: Places,
+        folder: Path,
+        sockets: Path,
+        mark: str,
+        witness_password: str,
+        pid: int,
+    ) -> None:
         self._places = places
         self._folder = folder
+        self._sockets = sockets
         self._mark = mark
         self._witness_password = witness_password
         self._pid = pid
-        self._sockets: Path | None = None
         self._cluster: Cluster | None = None
         self._tenancy: Tenancy | None = None
 
@@ -49,7 +58,6 @@ class Tiny:
             if not prepared.exists():
                 await prepared.make(lambda _: None)
         await _copy(template.base, self._folder)
-        self._sockets = Path(tempfile.mkdtemp(prefix="tiny-", dir=self._places.run))
         paths = ClusterPaths(self._folder, self._sockets, template.log)
         paths.port_file.unlink(missing_ok=True)
         cluster = self._cluster = Cluster(
@@ -86,20 +94,26 @@ class Tiny:
         if self._cluster is not None:
             await self._cluster.stop()
         for folder in (self._folder, self._sockets):
-            if folder is not None:
-                await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
 async def _copy(source: Path, target: Path) -> None:
     """Copy with owners and modes, sharing blocks where the file system can."""
     target.parent.mkdir(parents=True, exist_ok=True)
     copying = await asyncio.create_subprocess_exec(
-        "cp", "-a", str(source), str(target), stderr=asyncio.subprocess.PIPE
+        *("cp", "-a", str(source), str(target)),
+        stderr=asyncio.subprocess.PIPE,
+        env=clean_environment(),
     )
-    _, said = await copying.communicate()
+    try:
+        _, said = await copying.communicate()
+    finally:
+        await end(copying)
     if copying.returncode != 0:
-        shutil.rmtree(target, ignore_errors=True)
+        words = said.decode(errors="replace")
+        if "No space left" in words:
+            raise disk_trouble(OSError(errno.ENOSPC, ""), target)
         raise EngineRoomError(
-            f"The tiny cluster could not be copied: {said.decode(errors='replace').strip()}.",
+            f"The tiny cluster could not be copied: {words.strip().splitlines()[-1]}.",
             "engineroom doctor",
         )

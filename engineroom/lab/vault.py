@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+import io
 import json
 import os
 import shutil
@@ -15,11 +16,11 @@ from engineroom.errors import EngineRoomError
 from engineroom.lab.model import Endpoint, Server, Tenant
 from engineroom.lab.processes import clean_environment, end, spawn
 
-SECRET_ID = "engine-room/postgres"
+SECRET_ID = "engine-room/postgres"  # noqa: S105 - its name, not the secret
 REGION = "eu-north-1"
 # moto lets everybody in; boto3 only wants something to sign with.
 ACCESS_KEY_ID = "AKIAENGINEROOM000000"
-SECRET_ACCESS_KEY = "not-a-secret"
+SECRET_ACCESS_KEY = "not-a-secret"  # noqa: S105 - as it says
 
 _CHILD = Path(__file__).with_name("vault_server.py")
 _PATIENCE = 60.0
@@ -81,7 +82,7 @@ class Vault:
         ready = self._folder / "ready"
         os.mkfifo(ready, 0o600)
         # Open for writing too: else the pipe is at its end before the child has opened it.
-        pipe = open(os.open(ready, os.O_RDWR | os.O_NONBLOCK), "rb", buffering=0)
+        pipe = io.FileIO(os.open(ready, os.O_RDWR | os.O_NONBLOCK))
         reader = asyncio.StreamReader()
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
             lambda: asyncio.StreamReaderProtocol(reader), pipe

@@ -16,7 +16,7 @@ from engineroom.lab.binaries import Binaries, find_binaries, readable_by
 from engineroom.lab.certificates import certificates_in, ensure_certificates
 from engineroom.lab.cluster import ADMIN, Cluster, ClusterPaths
 from engineroom.lab.model import Say, Server
-from engineroom.lab.places import Places
+from engineroom.lab.places import Places, disk_trouble
 
 MAX_CONNECTIONS = 400
 
@@ -43,7 +43,7 @@ class EmbeddedProvider:
         # Certificates take as long as half an initdb, so make both at once.
         making = asyncio.get_running_loop().run_in_executor(None, ensure_certificates, self._places)
         paths = main_paths(self._places, binaries)
-        cluster = Cluster(
+        cluster = self._cluster = Cluster(
             paths,
             binaries,
             certificates_in(self._places.tls),
@@ -54,10 +54,13 @@ class EmbeddedProvider:
         try:
             if not cluster.exists():
                 await cluster.make(say)
-        finally:
             certificates = await making
-        await cluster.start(say)
-        self._cluster = cluster
+            await cluster.start(say)
+        except OSError as error:
+            raise disk_trouble(error, self._places.home) from error
+        finally:
+            # It may have failed as well, but one trouble at a time is told.
+            await asyncio.wait({making})
         return Server(
             provider=self.name,
             host="localhost",
@@ -92,14 +95,16 @@ def main_paths(places: Places, binaries: Binaries) -> ClusterPaths:
 
 
 def set_aside(places: Places) -> list[Path]:
-    """Move every cluster of this lab out of the way; nothing is deleted."""
+    """Move every cluster of this lab out of the way; nothing of a learner's is deleted."""
     moved = []
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     for folder in sorted(places.home.glob("postgres-*")):
         if re.fullmatch(r"postgres-\d+", folder.name):
             target = folder.with_name(f"{folder.name}.old-{stamp}")
-            shutil.move(folder, target)
+            folder.rename(target)
             moved.append(target)
+    for template in places.home.glob("tiny-*"):
+        shutil.rmtree(template)
     return moved
 
 

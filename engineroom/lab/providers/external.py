@@ -44,8 +44,9 @@ class ExternalProvider:
             "   where pid = pg_backend_pid()), false) as tls,"
             " exists (select from pg_catalog.pg_available_extensions"
             "   where name = 'pg_stat_statements') as available,"
-            # Readable only with pg_read_all_settings; elsewhere null.
-            " coalesce(current_setting('shared_preload_libraries', true), '') as preloaded"
+            # Shown only to those with pg_read_all_settings.
+            " coalesce((select setting from pg_catalog.pg_settings"
+            "   where name = 'shared_preload_libraries'), '') as preloaded"
         )
         assert row is not None
         if row["number"] < 140000:
@@ -85,11 +86,9 @@ def parse(url: str) -> Server:
         port = parts.port or 5432
         query = {key: values[-1] for key, values in parse_qs(parts.query).items()}
     except ValueError:
-        raise EngineRoomError(
-            "ENGINEROOM_DATABASE_URL cannot be read as a URL; a password with special "
-            "characters must be percent-encoded.",
-            _FIX,
-        ) from None
+        raise _unreadable() from None
+    if "@" in parts.path + parts.query + parts.fragment and "@" not in parts.netloc:
+        raise _unreadable()  # a slash in the password, which would show in what follows
     scheme = parts.scheme.lower().partition("+")[0]
     if scheme not in ("postgres", "postgresql") or not parts.hostname:
         raise EngineRoomError(
@@ -100,8 +99,8 @@ def parse(url: str) -> Server:
     user = unquote(parts.username or "postgres")
     mode = query.get("sslmode", query.get("ssl", ""))
     ca_file = query.get("sslrootcert")
-    if mode in ("verify-ca", "verify-full") and ca_file in (None, "system"):
-        ca_file = ssl.get_default_verify_paths().cafile
+    if ca_file == "system" or (mode in ("verify-ca", "verify-full") and not ca_file):
+        ca_file = _system_authorities()
     return Server(
         provider="external",
         host=parts.hostname,
@@ -112,6 +111,26 @@ def parse(url: str) -> Server:
         version="",
         tls=mode not in ("", "disable", "allow", "prefer"),
         ca_file=ca_file,
+    )
+
+
+def _unreadable() -> EngineRoomError:
+    return EngineRoomError(
+        "ENGINEROOM_DATABASE_URL cannot be read as a URL; a password with special "
+        "characters must be percent-encoded.",
+        _FIX,
+    )
+
+
+def _system_authorities() -> str:
+    known = ssl.get_default_verify_paths()
+    for found in (known.cafile, f"{known.capath}/ca-certificates.crt"):
+        if found and os.path.exists(found):
+            return found
+    raise EngineRoomError(
+        "ENGINEROOM_DATABASE_URL asks for a verified certificate, and this machine has no file "
+        "of authorities to verify it with.",
+        "add &sslrootcert=/path/to/ca.pem to ENGINEROOM_DATABASE_URL",
     )
 
 
@@ -130,7 +149,7 @@ async def _connect(named: Server) -> asyncpg.Connection[asyncpg.Record]:
         sentence = f"The server at {where} refused: {error}."
     except ssl.SSLError as error:
         sentence = f"TLS with {where} failed: {error.reason or error}."
-    except socket.gaierror:
+    except (socket.gaierror, UnicodeError):
         sentence = f"No host is known by the name {named.host!r}."
     except TimeoutError:
         sentence = f"{where} did not answer within 10 seconds."
