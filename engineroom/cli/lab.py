@@ -6,10 +6,12 @@ import contextlib
 import http.client
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import time
 import webbrowser
@@ -18,7 +20,6 @@ from types import FrameType
 from typing import Annotated
 
 import typer
-from rich.panel import Panel
 from rich.text import Text
 
 from engineroom.cli.console import err, out, steps
@@ -91,7 +92,8 @@ def _raise_stop(_: int, __: FrameType | None) -> None:
 
 def _greet(joined: dict[str, dict[str, str]], jupyter: _Jupyter, work: Path, copied: int) -> None:
     server = joined["server"]
-    lines = Text()
+    # No frame around it: in a narrow terminal a frame would cut the token off.
+    lines = Text("\n")
     lines.append("JupyterLab   ")
     lines.append(jupyter.url, style=f"bold link {jupyter.url}")
     lines.append(
@@ -100,7 +102,7 @@ def _greet(joined: dict[str, dict[str, str]], jupyter: _Jupyter, work: Path, cop
     )
     lines.append(f"\nYour copies  {work}" + (f"  ({copied} new)" if copied else ""))
     lines.append("\n\nCtrl-C stops all of it.", style="dim")
-    out.print(Panel(lines, title="Engine Room", title_align="left", expand=False))
+    out.print(lines)
 
 
 class _Jupyter:
@@ -141,6 +143,8 @@ class _Jupyter:
             f"--ServerApp.root_dir={work}",
             f"--LabApp.default_url=/{page}",
             "--ServerApp.open_browser=False",
+            # Not a login shell, whose profile would take `engineroom` off the PATH again.
+            f"--ServerApp.terminado_settings={ {'shell_command': [_shell()]}!r}",
             *(["--ServerApp.allow_root=True"] if os.geteuid() == 0 else []),
         ]
 
@@ -150,9 +154,16 @@ class _Jupyter:
         environment["JUPYTER_TOKEN"] = self._token
         inherited = environment.get("JUPYTER_CONFIG_PATH")
         environment["JUPYTER_CONFIG_PATH"] = os.pathsep.join(
-            [str(root), *([inherited] if inherited else [])]
+            # JupyterLab looks for labconfig/, its server for a file in one of these folders.
+            [str(root), str(root / "labconfig"), *([inherited] if inherited else [])]
         )
         environment.setdefault("ENGINEROOM_HOME", str(places.home))
+        # `make lab` activates nothing, and a terminal in JupyterLab should know `engineroom`.
+        environment["PATH"] = os.pathsep.join(
+            [sysconfig.get_path("scripts"), environment.get("PATH", os.defpath)]
+        )
+        # Which tabs were open is the lab's own affair: not those of the learner's other work.
+        environment.setdefault("JUPYTERLAB_WORKSPACES_DIR", str(places.home / "workspaces"))
         if not _home_is_writable():
             for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "IPYTHONDIR"):
                 environment.setdefault(name, str(places.home / "jupyter"))
@@ -206,6 +217,10 @@ class _Jupyter:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         os.close(self._lifeline)
+
+
+def _shell() -> str:
+    return os.environ.get("SHELL") or shutil.which("bash") or "/bin/sh"
 
 
 def _home_is_writable() -> bool:

@@ -1,0 +1,1 @@
+"""What each exercise must do: a module a lesson."""

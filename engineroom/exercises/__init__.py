@@ -1,0 +1,25 @@
+"""The vocabulary that lessons' checks are written in."""
+
+from engineroom.exercises.model import (
+    Draw,
+    Exercise,
+    Failure,
+    Lesson,
+    Outcome,
+    Slip,
+    Trial,
+    Verdict,
+    expect,
+)
+
+__all__ = [
+    "Draw",
+    "Exercise",
+    "Failure",
+    "Lesson",
+    "Outcome",
+    "Slip",
+    "Trial",
+    "Verdict",
+    "expect",
+]

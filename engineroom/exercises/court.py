@@ -1,0 +1,73 @@
+"""The judge as a process of its own, for one notebook's kernel: requests in, verdicts out.
+
+A line of JSON each way, on standard input and output. It ends when the kernel closes its input,
+however the kernel ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import os
+import sys
+from typing import Any
+
+from engineroom.errors import EngineRoomError
+from engineroom.exercises.judge import Bench, judge
+from engineroom.exercises.model import Exercise
+from engineroom.exercises.sources import Cell
+
+
+def find_exercise(identifier: str) -> Exercise:
+    """The exercise of an id such as ``pooling.ceiling``."""
+    lesson, _, name = identifier.partition(".")
+    try:
+        module = importlib.import_module(f"checks.{lesson}")
+        found: Exercise = module.lesson.exercises[name]
+    except (ImportError, AttributeError, KeyError):
+        raise EngineRoomError(f"There is no exercise {identifier!r} in this version.") from None
+    return found
+
+
+async def _serve() -> None:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=64 * 2**20)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    bench = Bench()
+    # The first check finds everything warm while the learner still reads the exercise.
+    await bench.nursery.start()
+    try:
+        while line := await reader.readline():
+            sys.stdout.write(json.dumps(await _answer(bench, json.loads(line))) + "\n")
+            sys.stdout.flush()
+    finally:
+        await bench.close()
+
+
+async def _answer(bench: Bench, request: dict[str, Any]) -> dict[str, Any]:
+    try:
+        exercise = find_exercise(request["exercise"])
+        cells = [Cell(number, source) for number, source in request["cells"]]
+        verdict = await judge(bench, exercise, cells)
+        return {"verdict": verdict.model_dump()}
+    except EngineRoomError as error:
+        return {"sentence": error.sentence, "fix": error.fix}
+    except Exception as error:
+        return {
+            "sentence": f"The check met a fault of its own: {type(error).__name__}: {error}.",
+            "fix": "run the check again; if it stays, tell the course's authors",
+        }
+
+
+def main() -> None:
+    """Run as ``python -m engineroom.exercises.court`` by the first check of a notebook."""
+    # What a check prints by accident must not be taken for a verdict.
+    replies = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = os.fdopen(replies, "w")
+    asyncio.run(_serve())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+"""``.check()`` and ``.hint()`` as a notebook has them: ask the court, show a card."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from engineroom.errors import EngineRoomError
+from engineroom.exercises.cards import HintCard, VerdictCard
+from engineroom.exercises.model import Exercise, Verdict
+
+
+class _Court:
+    """The judge's process, started at the first check and again whenever it was lost."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pid = 0
+        self._turn = threading.Lock()
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._turn:
+            for _ in range(2):
+                process = self._ready()
+                assert process.stdin is not None
+                assert process.stdout is not None
+                try:
+                    process.stdin.write(json.dumps(request).encode() + b"\n")
+                    process.stdin.flush()
+                    line = process.stdout.readline()
+                except BrokenPipeError:
+                    line = b""
+                except BaseException:
+                    # Interrupted: half an answer may follow, so the next check gets a new court.
+                    self.close()
+                    raise
+                if line:
+                    answer: dict[str, Any] = json.loads(line)
+                    return answer
+                self.close()
+        raise EngineRoomError(
+            "The judge's process ends as soon as it is asked.", "engineroom doctor"
+        )
+
+    def _ready(self) -> subprocess.Popen[bytes]:
+        if self._process is not None and self._pid == os.getpid() and self._process.poll() is None:
+            return self._process
+        self._pid = os.getpid()
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "engineroom.exercises.court"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            # Ctrl-C in a terminal is for the kernel; it tells us by closing our input.
+            start_new_session=True,
+            cwd="/",
+        )
+        return self._process
+
+    def close(self) -> None:
+        process, self._process = self._process, None
+        if process is None or self._pid != os.getpid():
+            return
+        for stream in (process.stdin, process.stdout):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+_court = _Court()
+atexit.register(_court.close)
+_hints_shown: dict[str, int] = {}
+
+
+def check(exercise: Exercise) -> VerdictCard:
+    """Check the answer that this notebook has executed."""
+    answer = _court.ask({"exercise": exercise.id, "cells": executed_cells()})
+    if "verdict" not in answer:
+        raise EngineRoomError(answer["sentence"], answer["fix"])
+    return VerdictCard(Verdict.model_validate(answer["verdict"]))
+
+
+def hint(exercise: Exercise) -> HintCard:
+    """One more hint than last time."""
+    shown = min(_hints_shown.get(exercise.id, 0) + 1, len(exercise.hints))
+    _hints_shown[exercise.id] = shown
+    return HintCard(exercise.hints[shown - 1], shown, len(exercise.hints))
+
+
+def executed_cells() -> list[tuple[int, str]]:
+    """What the learner has run in this session, in the order they ran it."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    if shell is None:
+        raise EngineRoomError(
+            "Checks run in a notebook, where your cells are.", "engineroom check NOTEBOOK"
+        )
+    history = shell.history_manager.input_hist_raw
+    return [(number, source) for number, source in enumerate(history) if source.strip()]

@@ -1,0 +1,195 @@
+"""The warm parent: has imported what answers import, and forks a subject in milliseconds.
+
+It runs no learner's code itself. The judge holds the other end of its socket; when that closes,
+every subject is killed and the nursery ends. One frame a request, each with the socket that the
+new subject shall speak on; a frame back for each subject that ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import resource
+import selectors
+import signal
+import socket
+import struct
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_HEAD = struct.Struct("!I")
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+_FILE_LIMIT = 64 * 2**20
+
+
+@dataclass
+class Nursery:
+    """Forks, buries, and tells the judge."""
+
+    control: socket.socket
+    lab: dict[str, Any]
+    memory: int
+
+    def __post_init__(self) -> None:
+        self._subjects: dict[int, int] = {}
+        self._libc = ctypes.CDLL(None) if sys.platform == "linux" else None
+        if self._libc is not None:
+            # A subject's grandchildren come to us when their parent ends, to be ended too.
+            self._libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+    def run(self) -> None:
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        signal.set_wakeup_fd(writing)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the judge's to handle
+        events = selectors.DefaultSelector()
+        events.register(self.control, selectors.EVENT_READ)
+        events.register(reading, selectors.EVENT_READ)
+        try:
+            while True:
+                for key, _ in events.select():
+                    if key.fileobj is self.control:
+                        if not self._serve():
+                            return
+                    else:
+                        with contextlib.suppress(BlockingIOError):
+                            os.read(reading, 4096)
+                        self._bury()
+        finally:
+            for pid in list(self._subjects):
+                self._kill(pid)
+
+    def _serve(self) -> bool:
+        body, descriptors, *_ = socket.recv_fds(self.control, 65536, 1)
+        if not body:
+            return False
+        for request in _messages(body):
+            if request["op"] == "kill":
+                for pid, number in list(self._subjects.items()):
+                    if number == request["number"]:
+                        self._kill(pid)
+            elif request["op"] == "lab":
+                self.lab = request["lab"]
+            else:
+                self._fork(request["number"], descriptors[0])
+        return True
+
+    def _fork(self, number: int, descriptor: int) -> None:
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            try:
+                self._become(descriptor, parent)
+            finally:
+                os._exit(1)
+        os.close(descriptor)
+        self._subjects[pid] = number
+        self._tell({"number": number, "pid": pid})
+
+    def _become(self, descriptor: int, parent: int) -> None:
+        os.setsid()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if self._libc is not None:
+            self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != parent:
+                os._exit(1)
+        self.control.close()
+        quiet = os.open(os.devnull, os.O_RDWR)
+        for standard in (0, 1, 2):
+            os.dup2(quiet, standard)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_LIMIT, _FILE_LIMIT))
+        if self.memory:
+            resource.setrlimit(resource.RLIMIT_DATA, (self.memory, self.memory))
+        from engineroom.exercises.runtime import become_subject
+
+        become_subject(socket.socket(fileno=descriptor), self.lab)
+
+    def _kill(self, pid: int) -> None:
+        for end in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                end(pid, signal.SIGKILL)
+
+    def _bury(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            number = self._subjects.pop(pid, None)
+            if number is not None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(pid, signal.SIGKILL)
+                self._tell({"number": number, "status": status})
+            self._end_strays()
+
+    def _end_strays(self) -> None:
+        """Kill what a dead subject left behind: children of ours that are no subjects."""
+        for entry in Path("/proc").glob("[0-9]*/stat") if self._libc is not None else ():
+            with contextlib.suppress(OSError, ValueError):
+                pid = int(entry.parent.name)
+                parent = int(entry.read_text().rpartition(")")[2].split()[1])
+                if parent == os.getpid() and pid not in self._subjects:
+                    self._kill(pid)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        body = json.dumps(message).encode()
+        with contextlib.suppress(OSError):
+            self.control.sendall(_HEAD.pack(len(body)) + body)
+
+
+def _messages(body: bytes) -> list[dict[str, Any]]:
+    found = []
+    while body:
+        (size,) = _HEAD.unpack(body[: _HEAD.size])
+        found.append(json.loads(body[_HEAD.size : _HEAD.size + size]))
+        body = body[_HEAD.size + size :]
+    return found
+
+
+def warm_up() -> None:
+    """Import what answers import, dialects too: each would cost every subject its time."""
+    import aiosqlite  # noqa: F401
+    import asyncpg  # noqa: F401
+    import psycopg  # noqa: F401
+    import pydantic_settings  # noqa: F401
+    import sqlmodel.ext.asyncio.session  # noqa: F401
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    import engineroom.exercises.runtime
+    import engineroom.lab.face  # noqa: F401
+
+    for url in ("postgresql+asyncpg://u@h/d", "postgresql+psycopg://u@h/d", "sqlite+aiosqlite://"):
+        # Making an engine runs the lazy half of a dialect's imports; it connects to nothing.
+        create_async_engine(url)
+
+
+def main() -> None:
+    """Run as ``python -m engineroom.exercises.nursery --control FD``, by the judge."""
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--control", type=int, required=True)
+    arguments.add_argument("--memory", type=int, default=0)
+    given = arguments.parse_args()
+    control = socket.socket(fileno=given.control)
+    control.set_inheritable(False)
+    warm_up()
+    gc.collect()
+    gc.freeze()  # so that forks share these pages for good
+    Nursery(control, {}, given.memory).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,226 @@
+"""Inside a subject: run the learner's cells, do what is asked, answer with plain data.
+
+This is the only part of the machinery that shares a process with a learner's code. It decides
+nothing: it may be patched, lied to or replaced, and then the witness sees something else.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import builtins
+import inspect
+import json
+import linecache
+import os
+import socket
+import struct
+import sys
+import traceback
+import types
+from typing import Any
+
+from engineroom.exercises.tools import SubjectLoop, make_clocks_movable
+
+_HEAD = struct.Struct("!I")
+_TEXT_LIMIT = 4000
+_DEPTH = 8
+CELL = "<your cell"
+
+
+class _Inert(types.ModuleType):
+    """Stands in for ``checks``: every name is there, and does nothing."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _Nothing()
+
+
+class _Nothing:
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *_: Any, **__: Any) -> Any:
+        return self
+
+    def __repr__(self) -> str:
+        return ""
+
+
+def _no_input(*_: Any, **__: Any) -> str:
+    raise EOFError("nobody can answer input() while an answer is being checked")
+
+
+class Runtime:
+    """One learner's namespace and event loop, and the socket to the judge."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
+        self._steps: Any = None
+
+    async def serve(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._connection.setblocking(False)
+        while True:
+            head = await self._exactly(loop, _HEAD.size)
+            request = json.loads(await self._exactly(loop, _HEAD.unpack(head)[0]))
+            try:
+                answer = await self._do(request)
+            except asyncio.CancelledError:
+                answer = {"failure": {"type": "CancelledError"}}
+            except BaseException as error:
+                answer = {"failure": describe(error)}
+            await loop.sock_sendall(self._connection, _frame(answer))
+
+    async def _exactly(self, loop: asyncio.AbstractEventLoop, size: int) -> bytes:
+        got = b""
+        while len(got) < size:
+            part = await loop.sock_recv(self._connection, size - len(got))
+            if not part:
+                os._exit(0)  # the judge is gone; so are we, whatever still runs here
+            got += part
+        return got
+
+    async def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        match request["op"]:
+            case "define":
+                for number, source in request["cells"]:
+                    await self._run(source, f"{CELL} {number}>")
+                return self._look_at(request["answer"])
+            case "call":
+                target = self._namespace[request["name"]]
+                return plain(await _maybe(target(*request["args"], **request["kwargs"])))
+            case "steps":
+                scope: dict[str, Any] = {"__name__": "probe"}
+                # Its annotations are for the reader; here their names need not be imported.
+                source = "from __future__ import annotations\n" + request["source"]
+                exec(compile(source, "<probe>", "exec"), scope)  # noqa: S102
+                target = self._namespace.get(request["name"])
+                self._steps = scope[request["entry"]](target, *request["args"])
+                return await self._next(None)
+            case "next":
+                return await self._next(request.get("value"))
+            case "close":
+                if self._steps is not None:
+                    await self._steps.aclose()
+                return {}
+        raise ValueError(request["op"])
+
+    async def _next(self, value: Any) -> dict[str, Any]:
+        try:
+            return plain(await self._steps.asend(value))
+        except StopAsyncIteration:
+            return {"done": True}
+
+    async def _run(self, source: str, name: str) -> None:
+        linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        code = compile(source, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        if code.co_flags & inspect.CO_COROUTINE:
+            await eval(code, self._namespace)  # noqa: S307
+        else:
+            exec(code, self._namespace)  # noqa: S102
+
+    def _look_at(self, name: str) -> dict[str, Any]:
+        if name not in self._namespace:
+            return {"kind": ""}
+        value = self._namespace[name]
+        asynchronous = inspect.iscoroutinefunction(_unwrapped(value)) or (
+            not inspect.isclass(value)
+            and inspect.iscoroutinefunction(getattr(type(value), "__call__", None))  # noqa: B004
+        )
+        if asynchronous:
+            return {"kind": "coroutine function"}
+        if callable(value):
+            return {"kind": "function"}
+        return {"kind": type(value).__name__[:200]}
+
+
+def _unwrapped(value: Any) -> Any:
+    while hasattr(value, "func") and hasattr(value, "args"):  # functools.partial
+        value = value.func
+    return value
+
+
+async def _maybe(value: Any) -> Any:
+    return await value if inspect.isawaitable(value) else value
+
+
+def _frame(answer: dict[str, Any]) -> bytes:
+    try:
+        body = json.dumps(answer, allow_nan=False).encode()
+    except (ValueError, TypeError, RecursionError, UnicodeError):
+        body = json.dumps({"kind": "a value that does not travel"}).encode()
+    return _HEAD.pack(len(body)) + body
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """The value as JSON has it, and the name of its type; a foreign object is its type only."""
+    kind = type(value).__name__[:200]
+    try:
+        return {"value": _plain(value, _DEPTH), "kind": kind}
+    except TypeError:
+        return {"value": None, "kind": kind}
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if depth == 0:
+        raise TypeError
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    if type(value) in (list, tuple):
+        return [_plain(item, depth - 1) for item in value]
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {key: _plain(item, depth - 1) for key, item in value.items()}
+    raise TypeError
+
+
+def describe(error: BaseException, depth: int = 4) -> dict[str, Any]:
+    """An exception as data, with the line of the learner's cell that it came through last."""
+    found: dict[str, Any] = {
+        "type": type(error).__name__[:200],
+        "bases": [base.__name__[:200] for base in type(error).__mro__[1:]][:40],
+        "message": _words(error),
+    }
+    if isinstance(error, SyntaxError) and (error.filename or "").startswith(CELL):
+        found |= {"line": error.lineno, "text": (error.text or "")[:400]}
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if frame.filename.startswith(CELL):
+            found |= {"line": frame.lineno, "text": (frame.line or "")[:400]}
+            break
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is None:
+        cause = getattr(error, "orig", None)
+    if isinstance(cause, BaseException) and depth:
+        found["cause"] = describe(cause, depth - 1)
+    return found
+
+
+def _words(error: BaseException) -> str:
+    try:
+        text = str(error)
+    except BaseException:
+        return "(an exception that cannot be put into words)"
+    return text.encode(errors="replace").decode()[:_TEXT_LIMIT]
+
+
+def become_subject(connection: socket.socket, lab: dict[str, Any]) -> None:
+    """Turn this forked process into a subject; never returns."""
+    inert = _Inert("checks")
+    inert.__path__ = []
+    sys.modules["checks"] = inert
+    builtins.input = _no_input
+    import engineroom.lab.face as face
+
+    face.use_given(lab)
+    try:
+        make_clocks_movable()
+        with asyncio.Runner(loop_factory=SubjectLoop) as runner:
+            runner.run(Runtime(connection).serve())
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)

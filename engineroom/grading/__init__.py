@@ -1,0 +1,1 @@
+"""Grading a folder of submissions: read, judge, write down."""

@@ -1,0 +1,5 @@
+"""What the server saw: asked of Postgres by a role that the learner's code cannot be."""
+
+from engineroom.witness.server import Backend, Witness
+
+__all__ = ["Backend", "Witness"]

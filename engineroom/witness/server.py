@@ -1,0 +1,175 @@
+"""The witness: who is connected as the learner's roles, over what, doing what."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+_POLL = 0.004
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One connection, as the server describes it."""
+
+    pid: int
+    user: str
+    state: str
+    query: str
+    waits_for: str
+    tls: str
+    in_transaction: bool
+    application: str
+
+
+class Witness:
+    """Looks at one tenant's backends through the witness's own role and database."""
+
+    def __init__(
+        self,
+        server: dict[str, Any],
+        tenant: dict[str, Any],
+        overheard: Callable[[str], Awaitable[list[dict[str, Any]]]],
+    ) -> None:
+        self.overheard = overheard
+        self._server = server
+        self._tenant = tenant
+        self._roles = [tenant["owner"], tenant["app"]]
+        self._eye: asyncpg.Connection[Any] | None = None
+        self._hand: asyncpg.Connection[Any] | None = None
+
+    async def open(self) -> None:
+        self._eye = await self._connect(
+            self._tenant["witness"],
+            self._tenant["witness_password"],
+            self._tenant["witness_database"],
+        )
+        self._hand = await self._connect(
+            self._tenant["owner"], self._tenant["owner_password"], self._tenant["database"]
+        )
+        self._own = {self._hand.get_server_pid()}
+
+    async def close(self) -> None:
+        for connection in (self._eye, self._hand):
+            if connection is not None:
+                await connection.close(timeout=1)
+        self._eye = self._hand = None
+
+    async def backends(self) -> list[Backend]:
+        """The learner's connections: told by role, without the witness's own."""
+        assert self._eye is not None
+        rows = await self._eye.fetch(
+            "select a.pid, a.usename, coalesce(a.state, '') as state, a.query,"
+            " coalesce(a.wait_event_type, '') as waits, a.application_name,"
+            " a.xact_start is not null as open, coalesce(s.version, '') as tls"
+            " from pg_catalog.pg_stat_activity a left join pg_catalog.pg_stat_ssl s using (pid)"
+            " where a.usename = any($1::name[]) and a.backend_type = 'client backend'"
+            " and a.datname = $2 order by a.backend_start, a.pid",
+            self._roles,
+            self._tenant["database"],
+        )
+        return [
+            Backend(
+                r["pid"],
+                r["usename"],
+                r["state"],
+                r["query"],
+                r["waits"],
+                r["tls"],
+                r["open"],
+                r["application_name"],
+            )
+            for r in rows
+            if r["pid"] not in self._own
+        ]
+
+    async def count(self) -> int:
+        return len(await self.backends())
+
+    async def logins(self) -> int:
+        """How often anybody has logged in to the learner's database, ever."""
+        assert self._eye is not None
+        # The counter is shared at once on login, so no flush need be waited for.
+        value = await self._eye.fetchval(
+            "select sessions from pg_catalog.pg_stat_database where datname = $1",
+            self._tenant["database"],
+        )
+        return int(value or 0)
+
+    async def cut(self, backends: Iterable[Backend] | None = None) -> int:
+        """End these backends (or all), as a host does that tidies up; return when they are gone."""
+        assert self._eye is not None
+        pids = [b.pid for b in (await self.backends() if backends is None else backends)]
+        await self._eye.execute(
+            "select pg_terminate_backend(pid) from unnest($1::int[]) as pid", pids
+        )
+        # The server tells nobody when a backend has ended; it has to be asked.
+        while any(b.pid in pids for b in await self.backends()):  # noqa: ASYNC110
+            await asyncio.sleep(_POLL)
+        return len(pids)
+
+    @asynccontextmanager
+    async def gate(self, table: str = "gate") -> AsyncIterator[Gate]:
+        """A closed gate: whoever reads ``table`` waits in the server until it opens."""
+        assert self._hand is not None
+        await self._hand.execute(f"create table if not exists public.{table} (n int)")
+        transaction = self._hand.transaction()
+        await transaction.start()
+        await self._hand.execute(f"lock table public.{table} in access exclusive mode")
+        gate = Gate(self, transaction)
+        try:
+            yield gate
+        finally:
+            await gate.open()
+
+    async def execute(self, statement: str, *values: Any) -> None:
+        """A statement as the owner, in the learner's database: to set a scene."""
+        assert self._hand is not None
+        await self._hand.execute(statement, *values)
+
+    async def fetch(self, statement: str, *values: Any) -> list[Any]:
+        """Rows as the owner sees them; never as a superuser."""
+        assert self._hand is not None
+        return list(await self._hand.fetch(statement, *values))
+
+    async def _connect(self, user: str, password: str, database: str) -> asyncpg.Connection[Any]:
+        ca_file = self._server["ca_file"]
+        return await asyncpg.connect(
+            host=self._server["host"],
+            port=self._server["port"],
+            user=user,
+            password=password,
+            database=database,
+            ssl=ssl.create_default_context(cafile=ca_file) if ca_file else "prefer",
+            timeout=5,
+            command_timeout=5,
+            statement_cache_size=0,
+        )
+
+
+class Gate:
+    """A lock that holds readers in the server, so that they can be counted."""
+
+    def __init__(self, witness: Witness, transaction: Any) -> None:
+        self._witness = witness
+        self._transaction = transaction
+
+    async def waiting(self) -> int:
+        return sum(b.waits_for == "Lock" for b in await self._witness.backends())
+
+    async def reached(self, at_least: int) -> int:
+        """Wait until so many stand here (the trial's time limit is the end of patience)."""
+        while (count := await self.waiting()) < at_least:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL)
+        return count
+
+    async def open(self) -> None:
+        if self._transaction is not None:
+            transaction, self._transaction = self._transaction, None
+            await transaction.rollback()
