@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def copy_lessons(root: Path, work: Path) -> list[Path]:
         with tempfile.NamedTemporaryFile(dir=work, prefix=".lesson-", delete=False) as fresh:
             temporary = Path(fresh.name)
         try:
-            shutil.copyfile(source, temporary)
+            temporary.write_text(_unspoilt(source.read_text("utf-8")), "utf-8")
             temporary.chmod(0o644)
             os.link(temporary, target)
             copied.append(target)
@@ -65,3 +65,12 @@ def copy_lessons(root: Path, work: Path) -> list[Path]:
         finally:
             temporary.unlink(missing_ok=True)
     return copied
+
+
+def _unspoilt(lesson: str) -> str:
+    """The lesson without those outputs that would give a prediction away."""
+    notebook = json.loads(lesson)
+    for cell in notebook.get("cells", []):
+        if "predict" in cell.get("metadata", {}).get("tags", []):
+            cell["outputs"], cell["execution_count"] = [], None
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"

@@ -68,10 +68,10 @@ def lab(
         _greet(joined, jupyter, work, len(copied))
         if browser:
             threading.Thread(target=webbrowser.open, args=(jupyter.url,), daemon=True).start()
-        jupyter.wait()
-        raise EngineRoomError(
-            f"JupyterLab ended by itself; its log is {jupyter.log}.", "engineroom lab"
-        )
+        if jupyter.wait() != 0:  # 0: File > Shut Down
+            raise EngineRoomError(
+                f"JupyterLab ended by itself; its log is {jupyter.log}.", "engineroom lab"
+            )
     except _Stop:
         pass
     finally:
@@ -203,8 +203,8 @@ class _Jupyter:
         finally:
             connection.close()
 
-    def wait(self) -> None:
-        self._process.wait()
+    def wait(self) -> int:
+        return self._process.wait()
 
     def stop(self) -> None:
         """SIGTERM lets JupyterLab end its kernels; what stays after that is killed."""

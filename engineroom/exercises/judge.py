@@ -37,6 +37,8 @@ class Bench:
     """What a judge works with: the warm parent, and a place in the lab."""
 
     nursery: Nursery = field(default_factory=Nursery)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """One check at a time: they share a database."""
     lease: Lease = field(default_factory=lambda: Lease("check"))
 
     async def close(self) -> None:
@@ -73,7 +75,8 @@ async def judge(
 ) -> Verdict:
     """Check one exercise against a learner's cells, once."""
     began = time.monotonic()
-    verdict = await _decide(bench, exercise, cells, Draw(seed))
+    async with bench.turn:
+        verdict = await _decide(bench, exercise, cells, Draw(seed))
     return verdict.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
 

@@ -6,7 +6,7 @@ import random
 import string
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from inspect import cleandoc
+from textwrap import dedent
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -109,6 +109,11 @@ def expect(ok: object, code: str, text: str = "") -> None:
         raise Refused(code, text)
 
 
+def program_text(text: str) -> str:
+    """A program that was written indented in its place, as a cell would have it."""
+    return dedent(text).strip("\n") + "\n"
+
+
 @dataclass(frozen=True)
 class Slip:
     """A known wrong program, the code it must trigger, and what its author should read."""
@@ -120,7 +125,7 @@ class Slip:
     """At least two spellings of the same mistake."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "programs", tuple(map(cleandoc, self.programs)))
+        object.__setattr__(self, "programs", tuple(map(program_text, self.programs)))
 
 
 class Draw(random.Random):
@@ -228,7 +233,7 @@ class Lesson:
                 task=task,
                 hints=tuple(hints),
                 slips=tuple(slips),
-                right=tuple(map(cleandoc, right)),
+                right=tuple(map(program_text, right)),
                 needs=tuple(needs),
                 seconds=seconds,
                 skills=tuple(skills),

@@ -94,6 +94,7 @@ class Nursery:
             self._control = None
         if self._listening is not None:
             self._listening.cancel()
+            await asyncio.wait({self._listening})
             self._listening = None
         if self._process is not None:
             await self._process.wait()
@@ -113,7 +114,7 @@ class Nursery:
             pass  # the nursery is gone; its subjects' sockets say so
 
     async def _listen(self, control: socket.socket) -> None:
-        reader, _ = await asyncio.open_connection(sock=control.dup())
+        reader, writer = await asyncio.open_connection(sock=control.dup())
         try:
             while True:
                 size = size_of(await reader.readexactly(HEAD_SIZE))
@@ -126,6 +127,8 @@ class Nursery:
             for subject in self._subjects.values():
                 subject.ended(signal.SIGKILL)
             self._subjects.clear()
+        finally:
+            writer.close()
 
 
 class Subject:

@@ -316,8 +316,10 @@ class Cluster:
                 "and does not end.",
                 f"kill -9 {numbers}",
             )
-        # The number may belong to another program by now; Postgres alone would then refuse.
-        pid_file.unlink(missing_ok=True)
+        # The numbers in these files may belong to others by now, or to a process that ended and
+        # that nobody reaps, as in many containers; Postgres alone would then refuse to start.
+        for stale in (pid_file, *self.paths.sockets.glob(".s.PGSQL.*")):
+            stale.unlink(missing_ok=True)
 
 
 def _end_all_in(data: Path, sign: signal.Signals, patience: float) -> list[int]:

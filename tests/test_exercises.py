@@ -1,0 +1,370 @@
+"""Right answers pass however they are written; wrong ones fail, each slip with its own words."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from lab_helpers import Lab
+
+from engineroom.exercises.judge import Bench, judge
+from engineroom.exercises.model import Exercise, Verdict, program_text
+from engineroom.exercises.sources import Cell
+from engineroom.grading.batch import known_lessons
+
+pytestmark = [
+    pytest.mark.xdist_group("exercises"),
+    pytest.mark.asyncio(loop_scope="module"),
+]
+
+EXERCISES = {e.id: e for lesson in known_lessons().values() for e in lesson.exercises.values()}
+IMPORTS = "from sqlalchemy.ext.asyncio import create_async_engine"
+
+Judge = Callable[..., Awaitable[Verdict]]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def bench(common_lab: Lab) -> AsyncIterator[Bench]:
+    before = dict(os.environ)
+    os.environ |= common_lab.env
+    made = Bench()
+    yield made
+    await made.close()
+    os.environ.clear()
+    os.environ |= before
+
+
+@pytest.fixture
+def verdict_of(bench: Bench) -> Judge:
+    """Judge a program as an answer, the usual import in a cell of its own before it."""
+
+    async def run(identifier: str, program: str, seed: Any = None) -> Verdict:
+        cells = [Cell(1, IMPORTS), Cell(2, program_text(program))]
+        return await judge(bench, EXERCISES[identifier], cells, seed)
+
+    return run
+
+
+def programs(kind: str) -> list[Any]:
+    found = []
+    for exercise in EXERCISES.values():
+        named: list[tuple[str, str]] = (
+            [(f"right-{n}", text) for n, text in enumerate(exercise.right)]
+            if kind == "right"
+            else [(s.name, text) for s in exercise.slips for text in s.programs]
+        )
+        found += [pytest.param(exercise.id, *pair, id=f"{exercise.id}-{pair[0]}") for pair in named]
+    return found
+
+
+@pytest.mark.parametrize(("identifier", "name", "program"), programs("right"))
+async def test_a_right_answer_passes(
+    verdict_of: Judge, identifier: str, name: str, program: str
+) -> None:
+    verdict = await verdict_of(identifier, program)
+    assert (verdict.status, verdict.message) == ("passed", "")
+    assert verdict.points == verdict.max_points
+
+
+@pytest.mark.parametrize(("identifier", "slip", "program"), programs("slips"))
+async def test_a_slip_gets_its_own_reply(
+    verdict_of: Judge, identifier: str, slip: str, program: str
+) -> None:
+    verdict = await verdict_of(identifier, program)
+    assert (verdict.status, verdict.slip, verdict.points) == ("failed", slip, 0)
+    assert verdict.message
+
+
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
+async def test_an_exercise_is_complete(exercise: Exercise) -> None:
+    assert 1 <= len(exercise.hints) <= 4
+    assert len(exercise.right) >= 3
+    assert exercise.points > 0
+    assert all(len(slip.programs) >= 2 for slip in exercise.slips)
+    codes = [slip.code for slip in exercise.slips]
+    assert len(set(codes)) == len(codes), "two slips share a code, so one is never recognised"
+
+
+WRONG = {
+    "pooling.ceiling": [
+        """
+        def capped(url, n, wait):
+            return create_async_engine(url, pool_size=n + 1, max_overflow=0, pool_timeout=wait)
+        """,
+        """
+        def capped(url, n, wait):
+            return create_async_engine(url, pool_size=n - 1, max_overflow=0, pool_timeout=wait)
+        """,
+        """
+        def capped(url, n, wait):
+            return create_async_engine(url, pool_size=5, max_overflow=0, pool_timeout=0.2)
+        capped.limit = 5
+        """,
+        """
+        from sqlalchemy.pool import NullPool
+        def capped(url, n, wait):
+            return create_async_engine(url, poolclass=NullPool)
+        """,
+        """
+        def capped(url, n, wait):
+            return create_async_engine(
+                url, pool_size=n, max_overflow=0, pool_timeout=wait * 1000)
+        """,
+        "def capped(url, n, wait):\n    return create_async_engine(url)",
+        "def capped(url, n, wait):\n    return None",
+    ],
+    "urls.to_async": [
+        "def to_async(url):\n    return url",
+        "def to_async(url):\n    return 'postgresql+asyncpg://' + url.split('://')[1]",
+        "def to_async(url):\n    raise ValueError(url)",
+        """
+        from sqlalchemy import make_url
+        def to_async(url):
+            return make_url(url.strip()).set(drivername='postgresql+asyncpg')
+        """,
+        """
+        from engineroom import lab
+        def to_async(url):
+            if not url: raise ValueError
+            return lab.url
+        """,
+        "def to_async(url):\n    if not url: raise ValueError\n    return 'sqlite+aiosqlite://'",
+    ],
+    "security.verified": [
+        "def verified_engine(url, ca_file):\n    return create_async_engine(url)",
+        """
+        import ssl
+        def verified_engine(url, ca_file):
+            return create_async_engine(
+                url, connect_args={'ssl': ssl.create_default_context()})
+        """,
+        """
+        def verified_engine(url, ca_file):
+            return create_async_engine(url.replace('+asyncpg', '+psycopg') + '?sslmode=require')
+        """,
+        """
+        def verified_engine(url, ca_file):
+            return create_async_engine(url, connect_args={'ssl': 'verify-full'})
+        """,
+        "def verified_engine(url, ca_file):\n    return create_async_engine('sqlite+aiosqlite://')",
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("identifier", "program"),
+    [
+        pytest.param(identifier, program, id=f"{identifier}-{number}")
+        for identifier, wrong in WRONG.items()
+        for number, program in enumerate(wrong)
+    ],
+)
+async def test_a_plausible_wrong_answer_fails(
+    verdict_of: Judge, identifier: str, program: str
+) -> None:
+    verdict = await verdict_of(identifier, program)
+    assert verdict.status in ("failed", "error")
+    assert verdict.points == 0
+
+
+FAKES = {
+    "equal to everything": """
+        class Yes:
+            def __eq__(self, other): return True
+            def __call__(self, *a, **k): return self
+            def __getattr__(self, name): return self
+            def __await__(self): return iter(())
+            async def __aenter__(self): return self
+            async def __aexit__(self, *a): return False
+        {answer} = Yes()
+    """,
+    "prints passed": """
+        def {answer}(*a, **k):
+            print("passed")
+            return "passed"
+    """,
+    "patches the runtime": """
+        import engineroom.exercises.runtime as runtime
+        async def done(self, request):
+            return {{"value": "passed", "kind": "str"}}
+        runtime.Runtime._do = done
+        def {answer}(*a, **k): ...
+        {answer} = {answer}
+    """,
+    "patches the tools": """
+        import engineroom.exercises.tools as tools
+        class Attempts:
+            count = 1
+        tools.Attempts = Attempts
+        async def nothing(*a): pass
+        tools.let_pass = tools.turns = nothing
+        {answer} = lambda *a: create_async_engine("sqlite+aiosqlite://")
+    """,
+    "claims attributes": """
+        class Engine:
+            def __init__(self, *a): self.pool = self
+            def size(self): return 5
+            def connect(self): return self
+            async def dispose(self): pass
+            async def __aenter__(self): return self
+            async def __aexit__(self, *a): return False
+            async def execute(self, *a): return self
+            async def scalar(self, *a): return "word"
+        {answer} = Engine
+    """,
+}
+
+
+@pytest.mark.parametrize("exercise", EXERCISES.values(), ids=EXERCISES)
+@pytest.mark.parametrize("fake", FAKES)
+async def test_a_fake_gets_nothing(verdict_of: Judge, exercise: Exercise, fake: str) -> None:
+    exercise.seconds, before = 2.0, exercise.seconds  # a fake that answers nothing runs out of it
+    try:
+        program = FAKES[fake].format(answer=exercise.answer)
+        verdict = await verdict_of(exercise.id, program)
+    finally:
+        exercise.seconds = before
+    assert verdict.status != "passed"
+    assert verdict.points == 0
+
+
+# -- what else a learner's code may do -----------------------------------------------------
+
+ANSWER = "pooling.ceiling"
+RIGHT = EXERCISES[ANSWER].right[0]
+
+
+async def test_a_stub_is_not_attempted(verdict_of: Judge) -> None:
+    for stub in (
+        "x = 1",
+        'def capped(url, at_most, wait):\n    """What?"""\n    ...',
+        "capped = ...",
+    ):
+        assert (await verdict_of(ANSWER, stub)).status == "not_attempted"
+
+
+async def test_the_learners_own_error_points_at_their_line(verdict_of: Judge) -> None:
+    verdict = await verdict_of(ANSWER, "def capped(url, n, wait):\n    x = 1\n    return n / 0")
+    assert verdict.status == "error"
+    assert verdict.message == "Your code raised ZeroDivisionError: division by zero"
+    assert verdict.where == "line 3: return n / 0"
+
+
+async def test_an_error_while_the_answer_is_defined_is_theirs(verdict_of: Judge) -> None:
+    verdict = await verdict_of(ANSWER, "import nothere\ndef capped(): return 1")
+    assert verdict.status == "error"
+    assert "No module named 'nothere'" in verdict.message
+    assert verdict.where.startswith("line 1")
+    verdict = await verdict_of(ANSWER, "def capped(:\n  pass")
+    assert (verdict.status, verdict.where) == ("error", "line 1: def capped(:")
+
+
+async def test_the_wrong_kind_is_named(verdict_of: Judge) -> None:
+    verdict = await verdict_of(ANSWER, "async def capped(url, n, wait): return 1")
+    assert verdict.status == "failed"
+    assert "coroutine function" in verdict.message
+    assert "type int" in (await verdict_of(ANSWER, "capped = 5")).message
+
+
+@pytest.mark.parametrize(
+    ("program", "status"),
+    [
+        ("def capped(*a):\n    while True: pass", "timed_out"),
+        ("import time\ndef capped(*a): time.sleep(60)", "timed_out"),
+        (
+            """
+            import signal
+            for s in (2, 15): signal.signal(s, signal.SIG_IGN)
+            def capped(*a):
+                while True: pass
+            """,
+            "timed_out",
+        ),
+        ("def capped(*a): return 'x' * 3 * 2**30", "out_of_memory"),
+        ("import os\ndef capped(*a): os._exit(0)", "crashed"),
+        ("import os\ndef capped(*a): os.kill(os.getpid(), 9)", "crashed"),
+        ("import sys\ndef capped(*a): sys.exit(0)", "error"),
+        ("def capped(*a): raise KeyboardInterrupt", "error"),
+        ("def capped(*a): return input()", "error"),
+    ],
+    ids=["loop", "sleep", "deaf", "memory", "exit", "kill", "sys.exit", "interrupt", "input"],
+)
+async def test_trouble_costs_only_itself(verdict_of: Judge, program: str, status: str) -> None:
+    exercise = EXERCISES[ANSWER]
+    exercise.seconds, before = 2.0, exercise.seconds
+    try:
+        assert (await verdict_of(ANSWER, program)).status == status
+    finally:
+        exercise.seconds = before
+    assert (await verdict_of(ANSWER, RIGHT)).status == "passed"
+
+
+async def test_much_output_costs_no_marks(verdict_of: Judge) -> None:
+    loud = "print('x' * 50_000_000)\nimport sys\nprint('y' * 10**6, file=sys.stderr)\n"
+    assert (await verdict_of(ANSWER, loud + RIGHT)).status == "passed"
+
+
+async def test_children_of_an_answer_end_with_it(verdict_of: Judge, bench: Bench) -> None:
+    import psutil
+
+    program = """
+        import subprocess
+        def capped(url, n, wait):
+            subprocess.Popen(['sleep', '7777'], start_new_session=True)
+            return 1
+        """
+    await verdict_of(ANSWER, program)
+    for _ in range(200):
+        sleepers = [
+            p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] == ["sleep", "7777"]
+        ]
+        if not sleepers:
+            return
+        await asyncio.sleep(0.02)
+    raise AssertionError(f"{sleepers} outlived the answer")
+
+
+async def test_nothing_stays_in_the_database_between_checks(verdict_of: Judge) -> None:
+    leaves = """
+        import asyncio
+        def capped(url, n, wait):
+            e = create_async_engine(url, pool_size=n, max_overflow=0, pool_timeout=wait)
+            e.left = asyncio.ensure_future(e.connect().start())
+            return e
+
+        """
+    await verdict_of(ANSWER, leaves)
+    assert (await verdict_of(ANSWER, RIGHT)).status == "passed"
+
+
+async def test_two_checks_at_once_do_not_mix(verdict_of: Judge) -> None:
+    both = await asyncio.gather(
+        verdict_of("urls.to_async", EXERCISES["urls.to_async"].right[0]),
+        verdict_of("urls.to_async", EXERCISES["urls.to_async"].slips[0].programs[0]),
+    )
+    assert [verdict.status for verdict in both] == ["passed", "failed"]
+
+
+async def test_a_killed_warm_parent_is_replaced(verdict_of: Judge, bench: Bench) -> None:
+    import signal
+
+    assert (await verdict_of(ANSWER, RIGHT)).status == "passed"
+    assert bench.nursery.pid is not None
+    os.kill(bench.nursery.pid, signal.SIGKILL)
+    for _ in range(100):
+        verdict = await verdict_of(ANSWER, RIGHT)
+        if verdict.status == "passed":
+            return
+    raise AssertionError(verdict)
+
+
+async def test_what_a_check_draws_can_be_repeated(verdict_of: Judge) -> None:
+    program = "def capped(url, n, wait):\n    raise ValueError((n, round(wait, 6)))"
+    first = await verdict_of(ANSWER, program, seed="ada/pooling.ceiling")
+    again = await verdict_of(ANSWER, program, seed="ada/pooling.ceiling")
+    other = await verdict_of(ANSWER, program, seed="bob/pooling.ceiling")
+    assert first.message == again.message != other.message
