@@ -73,6 +73,7 @@ print("PostgreSQL", version)
 # %% [markdown]
 # That was the server talking. We will ask it a lot, so here is a shorter way to do the same:
 
+
 # %%
 async def ask(question, **values):
     """Ask Postgres, and give back the first row of its answer."""
@@ -80,9 +81,11 @@ async def ask(question, **values):
         return (await conn.execute(text(question), values)).one()
 
 
-await ask("select 6 * 7 as answer")
+await ask("select 6 * 7")
 
 # %% [markdown]
+# A row with one value, hence the comma.
+#
 # **Is the line encrypted?** We could look at our own settings, but they only say what we
 # wished for. `pg_stat_ssl` is the server's own list of who is connected how. One line of it
 # is about us:
@@ -114,21 +117,21 @@ await ask("""
 # The next cell starts a second Python, just as another notebook would, and asks it.
 
 # %% tags=["predict"]
-import asyncio, sys
+import asyncio
+import sys
 
 other = await asyncio.create_subprocess_exec(
-    sys.executable, "-c",
+    sys.executable,
+    "-c",
     "from engineroom import lab; print(lab.postgres.database)",
     stdout=asyncio.subprocess.PIPE,
 )
 theirs = (await other.communicate())[0].decode().strip()
-mine = (await ask("select current_database()"))[0]
-left = await ask(
-    "select count(*) from pg_database where datname = :name", name=theirs
-)
+ours = await ask("select current_database()")
+left = await ask("select count(*) from pg_database where datname = :name", name=theirs)
 
-print("same database?", mine == theirs)
-print("theirs, now that their Python has ended:", left[0])
+print("the same database?", ours[0] == theirs)
+print("theirs, when their Python has ended:", left[0])
 
 # %% [markdown]
 # ## 3 · What `await` is for
@@ -143,6 +146,7 @@ print("theirs, now that their Python has ended:", left[0])
 # To see who opened one, we use a Postgres *sequence*: a roll of numbered tickets. A number
 # that was torn off never goes back on the roll, so the roll cannot forget us.
 
+
 # %%
 async def new_roll():
     async with desk.begin() as conn:
@@ -155,12 +159,17 @@ async def tear_off():
         return await conn.scalar(text("select nextval('ticket')"))
 
 
-async def roll_was_used():
+# %% [markdown]
+# Postgres knows of each roll whether it was ever used:
+
+
+# %%
+async def was_used():
     return (await ask("select is_called from ticket"))[0]
 
 
 await new_roll()
-await roll_was_used()
+await was_used()
 
 # %% [markdown]
 # > **Predict.** `mine = tear_off()`, without `await`. Is `mine` a number? Does Postgres get
@@ -179,7 +188,7 @@ await new_roll()
 mine = tear_off()  # no await
 
 print("mine is a", type(mine).__name__)
-print("Postgres gave out a ticket?", await roll_was_used())
+print("Postgres gave out a ticket?", await was_used())
 mine.close()  # throw the envelope away, unopened
 
 # %% [markdown]
@@ -189,7 +198,7 @@ mine.close()  # throw the envelope away, unopened
 await new_roll()
 
 print("tickets:", await tear_off(), await tear_off())
-print("Postgres gave out a ticket?", await roll_was_used())
+print("Postgres gave out a ticket?", await was_used())
 
 # %% [markdown]
 # Does Python never complain? It does when it throws a sealed envelope away, but only with a
@@ -249,6 +258,7 @@ finally:
 # The lab gave you a second role, for programs, behind `lab.app_url`. An engine with that URL
 # logs in under another name than `desk`, so we can count its connections without counting
 # ourselves:
+
 
 # %%
 async def connections():
@@ -313,6 +323,7 @@ print("after dispose():", await connections())
 #
 # The Skerry Line buys its ferries. Each cell below begins with an empty harbour, so you may
 # run it as often as you like.
+
 
 # %%
 async def empty_harbour():
@@ -469,11 +480,8 @@ await program.dispose()
 #   *Run → Run All Above Selected Cell*.
 # - **Everything is odd.** *Kernel → Restart Kernel and Run All Cells…* begins anew, with
 #   an empty database. Nothing that you wrote in the notebook is lost.
-# - **Postgres does not answer.** *File → New → Terminal*, and type
-#
-#       engineroom doctor
-#
-#   It checks each part of the lab, and says what to do about each that does not work.
+# - **Postgres does not answer.** *File → New → Terminal*, and type `engineroom doctor`. It
+#   looks at each part of the lab, and says what to do about a part that does not work.
 
 # %% [markdown]
 # ## What to remember

@@ -298,17 +298,22 @@ class Lab:
                     found[process.pid] = process.ppid()
         return [pid for pid, parent in found.items() if parent not in found]
 
-    def admin(self, statement: str, *values: Any, database: str = "postgres") -> list[TupleRow]:
-        """Ask the server as its administrator."""
-        with psycopg.connect(
+    def administrator(
+        self, database: str = "postgres", *, autocommit: bool = True
+    ) -> psycopg.Connection[TupleRow]:
+        return psycopg.connect(
             host="localhost",
             port=self.port,
             user="postgres",
             password=(self.base / "admin-password").read_text(),
             dbname=database,
-            autocommit=True,
+            autocommit=autocommit,
             connect_timeout=10,
-        ) as connection:
+        )
+
+    def admin(self, statement: str, *values: Any, database: str = "postgres") -> list[TupleRow]:
+        """Ask the server as its administrator."""
+        with self.administrator(database) as connection:
             cursor = connection.execute(statement, values or None)
             return cursor.fetchall() if cursor.description else []
 

@@ -23,13 +23,15 @@ import compose as compose_package
 import pytest
 import trustme
 import yaml  # type: ignore[import-untyped]
-from containers.engine import Engine, engine, free_port  # noqa: F401 - a fixture
+from containers.engine import Engine, free_port
 
 from engineroom.errors import EngineRoomError
 from engineroom.lab.model import Server
 from engineroom.lab.places import Places
 from engineroom.lab.pooler import POOL_SIZE
 from engineroom.lab.providers import compose, container
+
+pytest_plugins = ["containers.engine"]
 
 # asyncpg forgets the socket whose certificate it refused.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
@@ -252,7 +254,7 @@ class Project:
 
 
 @pytest.fixture(scope="module")
-def started(engine: Engine) -> Iterator[Project]:  # noqa: F811
+def started(engine: Engine) -> Iterator[Project]:
     port, pooler_port = free_port(), free_port()
     env = {
         "COMPOSE_PROJECT_NAME": "engine-room-test",

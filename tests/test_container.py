@@ -18,12 +18,14 @@ from typing import Any
 import asyncpg
 import pytest
 import trustme
-from containers.engine import DEBIAN, Engine, engine  # noqa: F401 - a fixture
+from containers.engine import DEBIAN, Engine
 
 from engineroom.errors import EngineRoomError
 from engineroom.lab.model import Server
 from engineroom.lab.places import Places
 from engineroom.lab.providers.container import HOME_LABEL, IMAGE, ContainerProvider
+
+pytest_plugins = ["containers.engine"]
 
 pytestmark = [
     # asyncpg forgets the socket whose certificate it refused, docker's client those of an engine
@@ -58,7 +60,7 @@ def forgotten_sockets() -> Iterator[None]:
 
 
 @pytest.fixture
-def label(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:  # noqa: F811
+def label(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The label of this test's containers, of which none is left afterwards."""
     engine.use(monkeypatch)
     label = f"{HOME_LABEL}={tmp_path}"
@@ -101,7 +103,7 @@ def keeper(home: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 async def test_a_server_as_the_lab_wants_it(
-    engine: Engine,  # noqa: F811
+    engine: Engine,
     provider: ContainerProvider,
     label: str,
     tmp_path: Path,
@@ -154,7 +156,7 @@ async def test_a_server_as_the_lab_wants_it(
 
 
 async def test_a_server_that_goes_away_is_noticed_and_comes_back(
-    engine: Engine,  # noqa: F811
+    engine: Engine,
     provider: ContainerProvider,
     label: str,
 ) -> None:
@@ -171,7 +173,7 @@ async def test_a_server_that_goes_away_is_noticed_and_comes_back(
 
 
 async def test_what_a_killed_keeper_left_is_swept_and_a_living_ones_is_not(
-    engine: Engine,  # noqa: F811
+    engine: Engine,
     provider: ContainerProvider,
     label: str,
     tmp_path: Path,
@@ -191,7 +193,7 @@ async def test_what_a_killed_keeper_left_is_swept_and_a_living_ones_is_not(
 
 
 async def test_a_start_that_is_cancelled_leaves_nothing(
-    engine: Engine,  # noqa: F811
+    engine: Engine,
     provider: ContainerProvider,
     label: str,
 ) -> None:
@@ -209,7 +211,7 @@ async def test_a_start_that_is_cancelled_leaves_nothing(
 
 
 async def test_an_image_that_ends_at_once(
-    engine: Engine,  # noqa: F811
+    engine: Engine,
     monkeypatch: pytest.MonkeyPatch,
     label: str,
     tmp_path: Path,
@@ -222,7 +224,7 @@ async def test_an_image_that_ends_at_once(
 
 
 async def test_an_image_that_cannot_be_pulled(
-    engine: Engine,  # noqa: F811
+    engine: Engine,
     monkeypatch: pytest.MonkeyPatch,
     label: str,
     tmp_path: Path,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import psycopg
@@ -100,41 +101,34 @@ def test_asking_twice_gives_the_same_database(lab: Lab) -> None:
 
 
 def test_a_start_that_takes_longer_than_the_patience_with_silence_is_waited_for(lab: Lab) -> None:
-    """A command that holds no lease is no reason to stop while it waits for its answer."""
-    slow = (
-        "import engineroom.lab.keeper as keeper, engineroom.lab.providers.embedded as embedded\n"
-        "import asyncio, sys\n"
-        "keeper._FIRST_LEASE_PATIENCE = 0.1\n"
-        "start = embedded.EmbeddedProvider.start\n"
-        "async def slowly(self, say):\n"
-        "    await asyncio.sleep(1)\n"
-        "    return await start(self, say)\n"
-        "embedded.EmbeddedProvider.start = slowly\n"
-        "keeper.main()\n"
-    )
-    reading, writing = os.pipe()
+    """A command that holds no lease is still a reason to go on, while it waits for its answer."""
+    slow = """
+import asyncio, engineroom.lab.keeper as keeper
+from engineroom.lab.providers.embedded import EmbeddedProvider
+keeper._FIRST_LEASE_PATIENCE = 0.5
+start = EmbeddedProvider.start
+async def slowly(self, say):
+    await asyncio.sleep(1.5)
+    return await start(self, say)
+EmbeddedProvider.start = slowly
+keeper.main()
+"""
     run = run_folder(lab.home)
     run.mkdir()
+    reading, writing = os.pipe()
+    names = (f"--home={lab.home}", f"--run={run}", "--provider=embedded", "--key=embedded")
     starting = subprocess.Popen(
-        [
-            *(sys.executable, "-c", slow, f"--home={lab.home}", f"--run={run}"),
-            *("--provider=embedded", "--key=embedded", f"--ready-fd={writing}"),
-        ],
+        [sys.executable, "-c", slow, *names, f"--ready-fd={writing}"],
         pass_fds=[writing],
         env=lab.env,
         cwd="/",
     )
     os.close(writing)
-    assert starting.wait(PATIENCE) == 0
     with os.fdopen(reading) as words:
         assert words.read() == "ready"
-    (keeper,) = {
-        int(p.pid) for p in processes_of(lab.home) if f"--home={lab.home}" in p.cmdline()
-    }
-    done = lab.cli("db", "up")
-    assert done.returncode == 0, done.stderr
-    assert lab.keeper == keeper
-    lab.cli("db", "down", check=True)
+    assert starting.wait(PATIENCE) == 0
+    answer = ask_keeper(lab, b'{"op": "status"}\n').splitlines()[-1]
+    assert json.loads(answer)["ok"]
 
 
 # -- the end of a kernel ---------------------------------------------------------------------
@@ -154,8 +148,10 @@ def test_kill_9_of_a_kernel_takes_its_database_and_no_others(lab: Lab) -> None:
     query(stays, "create table kept as select 42 as answer")
     # A connection of its own, busy inside the server, must not hold the database back.
     killed.run("import psycopg; c = psycopg.connect(lab.sync_url, autocommit=True)")
-    killed.run("import threading; threading.Thread(target=c.execute,"
-               " args=['select pg_sleep(1000)'], daemon=True).start()")
+    killed.run(
+        "import threading; threading.Thread(target=c.execute,"
+        " args=['select pg_sleep(1000)'], daemon=True).start()"
+    )
     kept = stays.facts()
     killed.kill()
     eventually(lambda: lab.databases() == {kept["database"]}, "the killed kernel's database went")
@@ -182,29 +178,18 @@ def test_kill_9_of_a_kernel_while_its_database_is_being_made_leaves_none(lab: La
 def test_kill_9_of_a_kernel_before_its_roles_have_a_database_leaves_none(lab: Lab) -> None:
     stays = lab.kernel()
     kept = stays.facts()["database"]
-    # An open transaction on the template holds every CREATE DATABASE up, for as long as we like.
-    with psycopg.connect(
-        host="localhost", port=lab.port, user="postgres", dbname="postgres",
-        password=(lab.base / "admin-password").read_text(),
-    ) as holding:
+    making = (
+        "select 1 from pg_stat_activity"
+        " where state = 'active' and query ilike 'create database%%' and wait_event_type = %s"
+    )
+    # A lock on the list of databases holds every new one up, for as long as we like.
+    with lab.administrator(autocommit=False) as holding:
         holding.execute("lock table pg_catalog.pg_database in share mode")
         hasty = lab.kernel()
         hasty.send("lab.url")
-        eventually(
-            lambda: holding.execute(
-                "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
-                " and query ilike 'create database%'"
-            ).fetchall(),
-            "a database is being made",
-        )
+        eventually(lambda: lab.admin(making, "Lock"), "a database is being made")
         hasty.kill()
-        eventually(
-            lambda: not holding.execute(
-                "select 1 from pg_stat_activity where query ilike 'create database%'"
-                " and state = 'active' and wait_event_type = 'Lock'"
-            ).fetchall(),
-            "the making was called off",
-        )
+        eventually(lambda: not lab.admin(making, "Lock"), "its making was called off")
     eventually(lambda: lab.databases() == {kept}, "only the living kernel's database is there")
     eventually(lambda: len(lab.roles()) == 2, "only the living kernel's roles are there")
 
@@ -388,14 +373,15 @@ def test_kill_9_of_postgres_is_mended_while_a_backend_of_it_computes_on(lab: Lab
     """A backend looks up only now and then; no new server may start beside it."""
     kernel = lab.kernel()
     url = kernel.run("lab.sync_url")
-    with psycopg.connect(url, autocommit=True) as busy:
+    with closing(psycopg.connect(url, autocommit=True)) as busy:
         busy.pgconn.send_query(
             b"do $$ declare n bigint := 0; begin loop n := n + 1; end loop; end $$"
         )
         pid = busy.info.backend_pid
         eventually(
-            lambda: lab.admin("select 1 from pg_stat_activity where pid = %s"
-                              " and state = 'active'", pid),
+            lambda: lab.admin(
+                "select 1 from pg_stat_activity where pid = %s and state = 'active'", pid
+            ),
             "the backend computes",
         )
         killed = lab.postmaster
@@ -490,18 +476,30 @@ def test_nonsense_on_the_keepers_socket_harms_nobody(lab: Lab) -> None:
     kernel.facts()
     keeper = lab.keeper
     for nonsense in (
-        b"\n", b"GET / HTTP/1.1\r\n\r\n", b"[]\n", b'{"op": "nothing"}\n', b'{"op": "join"}\n',
-        b'{"op": "use", "service": "tiny"}\n', b'{"op": 5}\n', b"x" * 3_000_000,
+        b"\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"[]\n",
+        b'{"op": "nothing"}\n',
+        b'{"op": "join"}\n',
+        b'{"op": "use", "service": "tiny"}\n',
+        b'{"op": 5}\n',
+        b"x" * 3_000_000,
     ):
-        with socket.socket(socket.AF_UNIX) as line, suppress(OSError):
-            line.settimeout(PATIENCE)
-            line.connect(str(run_folder(lab.home) / "keeper-embedded.sock"))
-            line.sendall(nonsense)
-            line.shutdown(socket.SHUT_WR)
-            while line.recv(4096):
-                pass
+        ask_keeper(lab, nonsense)
     assert lab.keeper == keeper
     assert query(kernel, "select 1") == [(1,)]
+
+
+def ask_keeper(lab: Lab, words: bytes) -> bytes:
+    """Say something to the keeper and hear all that it says until it hangs up."""
+    heard = b""
+    with socket.socket(socket.AF_UNIX) as line, suppress(OSError):
+        line.settimeout(PATIENCE)
+        line.connect(str(run_folder(lab.home) / "keeper-embedded.sock"))
+        line.sendall(words)
+        while b'"id"' not in heard and (more := line.recv(65536)):
+            heard += more
+    return heard
 
 
 # -- Jupyter's own kernels --------------------------------------------------------------------
@@ -529,11 +527,9 @@ def in_jupyter(client: Any, source: str) -> str:
         if message["msg_type"] == "stream":
             said.append(message["content"]["text"])
         elif message["msg_type"] == "error":
-            said += message["content"]["traceback"]
+            said.extend(message["content"]["traceback"])
 
-    reply = client.execute_interactive(
-        source, timeout=60, output_hook=hear, store_history=False
-    )
+    reply = client.execute_interactive(source, timeout=60, output_hook=hear, store_history=False)
     assert reply["content"]["status"] == "ok", said
     return "".join(said).strip()
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import os
 import ssl
-import threading
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -264,25 +263,22 @@ async def test_large_statements_and_copy_go_through(endpoint: Endpoint, stranger
 async def test_a_slow_reader_fills_no_memory(
     endpoint: Endpoint, stranger: Stranger, tenant: Tenant, real_postgres: RealPostgres
 ) -> None:
-    """64 MB for a client that does not read; meanwhile others are served."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.extra["port"], limit=1024)
-    slow = psycopg_over(endpoint, "select repeat('x', 67108864)")
-    before = peak_memory()
+    """128 MB for a client that does not read; meanwhile others are served."""
+    slow = await psycopg.AsyncConnection.connect(
+        endpoint.extra["sync_url"], sslmode="require", channel_binding="disable"
+    )
+    before = memory()
+    slow.pgconn.send_query(b"select repeat('x', 134217728)")
+    slow.pgconn.flush()
     async with asyncio.timeout(30):
-        await asyncio.to_thread(slow.sent.wait)
-        await until(lambda: "select repeat('x', 67108864)" in said(stranger))
+        # The server is stuck in writing: nobody takes the rows from it.
+        await until(lambda: waits_for(real_postgres, tenant) == "ClientWrite", 30)
         client = await connect(endpoint.url, ssl="require")
         assert len(await client.fetchval(MEGABYTE)) == 1048576
         await client.close()
-        # The server is stuck in writing: nobody has taken the rows from it.
-        await until(
-            lambda: waits_for(real_postgres, tenant) == "ClientWrite",
-        )
-    assert peak_memory() - before < 40_000_000
-    slow.close()
-    writer.close()
-    await writer.wait_closed()
-    del reader
+    assert waits_for(real_postgres, tenant) == "ClientWrite"
+    assert memory() - before < 40_000_000
+    slow.pgconn.finish()
     await until(lambda: not real_postgres.backends(tenant.database))
 
 
@@ -294,33 +290,10 @@ def waits_for(postgres: RealPostgres, tenant: Tenant) -> object:
         return row[0] if row else None
 
 
-class psycopg_over:  # noqa: N801 - reads like a call
-    """A libpq connection that sends a query and then reads nothing."""
-
-    def __init__(self, endpoint: Endpoint, query: str) -> None:
-        self.sent = threading.Event()
-        url = endpoint.extra["sync_url"] + "?sslmode=require&channel_binding=disable"
-        self._url, self._query = url, query
-        self._connection: psycopg.pq.PGconn | None = None
-        threading.Thread(target=self._work, daemon=True).start()
-
-    def _work(self) -> None:
-        self._connection = psycopg.pq.PGconn.connect(self._url.encode())
-        self._connection.send_query(self._query.encode())
-        self._connection.flush()
-        self.sent.set()
-
-    def close(self) -> None:
-        assert self._connection is not None
-        self._connection.finish()
-
-
-def peak_memory() -> int:
-    """The most this process has ever held, in bytes."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024
-    pytest.skip("needs Linux's /proc")
+def memory() -> int:
+    """What this process holds, in bytes."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGESIZE")
 
 
 # -- hostile and broken clients -----------------------------------------------------------

@@ -40,16 +40,13 @@ def build(name: str) -> Path:
         for output in cell.get("outputs", []):
             if output.get("name") == "stderr":
                 sys.exit(f"{name}, cell {cell.id} wrote to stderr:\n{output.text}")
-    notebook.metadata = nbformat.from_dict(
-        {
-            "kernelspec": notebook.metadata["kernelspec"],
-            # What is left out here is the version of whoever built it.
-            "language_info": {"name": "python", "file_extension": ".py"},
-        }
-    )
+    for key in set(notebook.metadata) - {"kernelspec"}:
+        del notebook.metadata[key]
+    # Enough to colour the code; which Python built it is nobody's business.
+    notebook.metadata["language_info"] = {"name": "python", "file_extension": ".py"}
     nbformat.validate(notebook)
     target = ROOT / "notebooks" / f"{name}.ipynb"
-    nbformat.write(notebook, target)
+    target.write_text(nbformat.writes(notebook) + "\n", "utf-8")  # type: ignore[no-untyped-call]
     return target
 
 

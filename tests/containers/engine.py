@@ -4,6 +4,9 @@ An engine that answers is used as it is. Where none does and we are root, ``dock
 and stopped again. An image that is here is used; otherwise it is pulled if
 ``ENGINEROOM_TEST_PULL=1``, or else built from nothing: Debian by debootstrap, and on top of it a
 stand-in that keeps to the contract of the official Postgres image.
+
+Test modules name this one in ``pytest_plugins``: importing the fixture would give each its own.
+They import other names first, so PYTEST_DONT_REWRITE.
 """
 
 from __future__ import annotations
