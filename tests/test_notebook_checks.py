@@ -1,0 +1,184 @@
+"""``.check()`` and ``.hint()`` in a real kernel: cards, interrupts, and a kernel that lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import pytest
+from jupyter_client.manager import KernelManager
+from lab_helpers import Lab, eventually, processes_of
+
+from engineroom.exercises.cards import HintCard, VerdictCard
+from engineroom.exercises.model import Verdict
+from engineroom.grading.batch import known_lessons
+
+pytestmark = pytest.mark.xdist_group("exercises")
+
+CEILING = known_lessons()["pooling"].exercises["ceiling"]
+RIGHT = "from sqlalchemy.ext.asyncio import create_async_engine\n" + CEILING.right[0]
+SLIP = "from sqlalchemy.ext.asyncio import create_async_engine\n" + CEILING.slips[0].programs[0]
+
+
+class Notebook:
+    """A kernel, and what its cells show."""
+
+    def __init__(self, manager: KernelManager, client: Any) -> None:
+        self.manager = manager
+        self._client = client
+
+    def run(self, source: str) -> dict[str, str]:
+        """Run a cell: its display by MIME type, or ``error`` with what the person reads."""
+        shown: dict[str, str] = {}
+
+        def hear(message: dict[str, Any]) -> None:
+            content = message["content"]
+            if message["msg_type"] in ("execute_result", "display_data"):
+                shown.update(content["data"])
+            elif message["msg_type"] == "error":
+                shown["error"] = "\n".join([content["ename"], *content["traceback"]])
+
+        self._client.execute_interactive(source, timeout=60, output_hook=hear)
+        return shown
+
+    def start(self, source: str) -> None:
+        self._client.execute(source)
+
+    def wait_idle(self) -> dict[str, Any]:
+        reply: dict[str, Any] = self._client.get_shell_msg(timeout=60)["content"]
+        return reply
+
+
+@contextmanager
+def notebook(lab: Lab) -> Iterator[Notebook]:
+    manager = KernelManager(kernel_name="python3")
+    manager.start_kernel(env=lab.env, cwd="/")
+    client = manager.blocking_client()
+    client.start_channels()
+    client.wait_for_ready(timeout=60)
+    try:
+        yield Notebook(manager, client)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
+        manager.cleanup_resources()
+
+
+def test_a_learner_is_told_where_they_are_at_every_step(common_lab: Lab) -> None:
+    with notebook(common_lab) as learner:
+        learner.run("from checks import pooling")
+        shown = learner.run("pooling.ceiling.check()")
+        assert "not attempted" in shown["text/plain"]
+        assert "write `capped`" in shown["text/plain"]
+        assert "hint 1 of 3" in learner.run("pooling.ceiling.hint()")["text/plain"]
+        assert "hint 2 of 3" in learner.run("pooling.ceiling.hint()")["text/plain"]
+        for _ in range(5):
+            last = learner.run("pooling.ceiling.hint()")
+        assert "hint 3 of 3" in last["text/plain"]
+        learner.run(SLIP)
+        shown = learner.run("pooling.ceiling.check()")
+        assert shown["text/plain"].startswith("✗ pooling.ceiling: not yet, 0 of 3 points")
+        assert "POOL-01" in shown["text/plain"]
+        assert "Not yet" in shown["text/html"]
+        learner.run(RIGHT)
+        shown = learner.run("pooling.ceiling.check()")
+        assert shown["text/plain"] == "✓ pooling.ceiling: passed, 3 of 3 points"
+
+
+def test_what_is_patched_in_the_kernel_does_not_reach_the_judge(common_lab: Lab) -> None:
+    with notebook(common_lab) as learner:
+        learner.run(
+            "from checks import pooling\n"
+            "import engineroom.exercises.judge as judge, engineroom.exercises.model as model\n"
+            "model.expect = judge.expect = lambda *a: True\n"
+            "async def passed(*a): return None\n"
+            "pooling.ceiling.check_it = passed\n"
+            "def capped(url, at_most, wait): return None"
+        )
+        assert "passed" not in learner.run("pooling.ceiling.check()")["text/plain"]
+
+
+def test_a_check_can_be_interrupted_and_the_next_one_works(common_lab: Lab) -> None:
+    with notebook(common_lab) as learner:
+        learner.run("from checks import pooling\npooling.ceiling.check()")
+        learner.run("def capped(*a):\n    while True: pass")
+        courts = children_named(learner, "engineroom.exercises.court")
+        learner.start("pooling.ceiling.check()")
+        nursery = eventually(
+            lambda: [c for c in courts[0].children(recursive=True) if c.cpu_percent(0.1) > 50],
+            "the endless loop runs",
+        )
+        learner.manager.interrupt_kernel()
+        reply = learner.wait_idle()
+        assert (reply["status"], reply["ename"]) == ("error", "KeyboardInterrupt")
+        eventually(lambda: not any(p.is_running() for p in nursery), "the endless loop is ended")
+        learner.run(RIGHT)
+        assert "passed" in learner.run("pooling.ceiling.check()")["text/plain"]
+
+
+def test_a_killed_kernel_leaves_no_judge_behind(common_lab: Lab) -> None:
+    with notebook(common_lab) as learner:
+        learner.run("from checks import pooling\n" + RIGHT)
+        learner.run("pooling.ceiling.check()")
+        left = psutil.Process(kernel_pid(learner)).children(recursive=True)
+        assert left
+        before = {p.pid for p in processes_of(common_lab.home)}
+        psutil.Process(kernel_pid(learner)).kill()
+        eventually(
+            lambda: not any(p.is_running() and p.status() != "zombie" for p in left),
+            "the court and its nursery end with the kernel",
+        )
+        assert {p.pid for p in left} <= before
+
+
+def test_the_warm_parent_may_be_killed_between_two_checks(common_lab: Lab) -> None:
+    with notebook(common_lab) as learner:
+        learner.run("from checks import pooling\n" + RIGHT)
+        learner.run("pooling.ceiling.check()")
+        for name in ("engineroom.exercises.nursery", "engineroom.exercises.court"):
+            for process in children_named(learner, name):
+                process.kill()
+            # A check that meets the dying nursery may say so; the one after that must not.
+            learner.run("pooling.ceiling.check()")
+            shown = learner.run("pooling.ceiling.check()")["text/plain"]
+            assert shown == "✓ pooling.ceiling: passed, 3 of 3 points"
+
+
+def kernel_pid(learner: Notebook) -> int:
+    pid: int = learner.manager.provisioner.pid
+    return pid
+
+
+def children_named(learner: Notebook, name: str) -> list[psutil.Process]:
+    return [
+        child
+        for child in psutil.Process(kernel_pid(learner)).children(recursive=True)
+        if name in child.cmdline()
+    ]
+
+
+def test_a_card_escapes_what_a_learner_wrote() -> None:
+    nasty = "<script>alert(1)</script>&'\""
+    card = VerdictCard(
+        Verdict(
+            exercise="x.y", status="error", points=0, max_points=1, message=nasty, where=nasty,
+            notes=(nasty,), code=nasty,
+        )
+    )  # fmt: skip
+    assert "<script>" not in card._repr_html_()
+    assert card._repr_html_().count("&lt;script&gt;") == 4
+    assert nasty in repr(card)
+    assert "<b>" not in HintCard("<b>", 1, 1)._repr_html_()
+
+
+@pytest.mark.parametrize(
+    "status",
+    ["passed", "failed", "not_attempted", "error", "timed_out", "out_of_memory", "crashed"],
+)
+def test_every_status_has_a_word_beside_its_colour(status: Any) -> None:
+    card = VerdictCard(Verdict(exercise="x.y", status=status, points=0, max_points=1))
+    plain = repr(card)
+    assert plain.split(":")[1].split(",")[0].strip()
+    assert "er-word" in card._repr_html_()
