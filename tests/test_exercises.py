@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pkgutil
 from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib import import_module
 from typing import Any
 
 import pytest
 import pytest_asyncio
+import wrong_answers
 from lab_helpers import Lab
 
 from engineroom.exercises.judge import Bench, judge
@@ -89,70 +92,14 @@ async def test_an_exercise_is_complete(exercise: Exercise) -> None:
     assert len(set(codes)) == len(codes), "two slips share a code, so one is never recognised"
 
 
-WRONG = {
-    "pooling.ceiling": [
-        """
-        def capped(url, n, wait):
-            return create_async_engine(url, pool_size=n + 1, max_overflow=0, pool_timeout=wait)
-        """,
-        """
-        def capped(url, n, wait):
-            return create_async_engine(url, pool_size=n - 1, max_overflow=0, pool_timeout=wait)
-        """,
-        """
-        def capped(url, n, wait):
-            return create_async_engine(url, pool_size=5, max_overflow=0, pool_timeout=0.2)
-        capped.limit = 5
-        """,
-        """
-        from sqlalchemy.pool import NullPool
-        def capped(url, n, wait):
-            return create_async_engine(url, poolclass=NullPool)
-        """,
-        """
-        def capped(url, n, wait):
-            return create_async_engine(
-                url, pool_size=n, max_overflow=0, pool_timeout=wait * 1000)
-        """,
-        "def capped(url, n, wait):\n    return create_async_engine(url)",
-        "def capped(url, n, wait):\n    return None",
-    ],
-    "urls.to_async": [
-        "def to_async(url):\n    return url",
-        "def to_async(url):\n    return 'postgresql+asyncpg://' + url.split('://')[1]",
-        "def to_async(url):\n    raise ValueError(url)",
-        """
-        from sqlalchemy import make_url
-        def to_async(url):
-            return make_url(url.strip()).set(drivername='postgresql+asyncpg')
-        """,
-        """
-        from engineroom import lab
-        def to_async(url):
-            if not url: raise ValueError
-            return lab.url
-        """,
-        "def to_async(url):\n    if not url: raise ValueError\n    return 'sqlite+aiosqlite://'",
-    ],
-    "security.verified": [
-        "def verified_engine(url, ca_file):\n    return create_async_engine(url)",
-        """
-        import ssl
-        def verified_engine(url, ca_file):
-            return create_async_engine(
-                url, connect_args={'ssl': ssl.create_default_context()})
-        """,
-        """
-        def verified_engine(url, ca_file):
-            return create_async_engine(url.replace('+asyncpg', '+psycopg') + '?sslmode=require')
-        """,
-        """
-        def verified_engine(url, ca_file):
-            return create_async_engine(url, connect_args={'ssl': 'verify-full'})
-        """,
-        "def verified_engine(url, ca_file):\n    return create_async_engine('sqlite+aiosqlite://')",
-    ],
-}
+WRONG: dict[str, list[str]] = {}
+for _found in pkgutil.iter_modules(wrong_answers.__path__):
+    WRONG |= import_module(f"wrong_answers.{_found.name}").WRONG
+
+
+@pytest.mark.parametrize("identifier", EXERCISES)
+async def test_five_plausible_wrong_answers_are_tried(identifier: str) -> None:
+    assert len(WRONG[identifier]) >= 5
 
 
 @pytest.mark.parametrize(

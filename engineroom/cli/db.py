@@ -100,7 +100,8 @@ def psql(context: typer.Context) -> None:
         with steps("starting Postgres"):
             lease.join()
             where = lease.ask({"op": "status"})["endpoint"]["extra"]
-        environment = os.environ | {
+        # What libpq reads in the environment of the person would lead it elsewhere.
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")} | {
             "PGHOST": where["host"],
             "PGPORT": str(where["port"]),
             "PGUSER": where["user"],

@@ -166,7 +166,8 @@ class Exercise:
     """Right answers that look different; kept here because they are the check's own tests."""
     needs: tuple[str, ...] = ("postgres",)
     seconds: float = 10.0
-    skills: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
+    """Ids of the lesson's objectives that a passed check speaks for."""
 
     @property
     def id(self) -> str:
@@ -197,12 +198,24 @@ class Exercise:
         return f"{self.id}: .check(), .hint()"
 
 
+@dataclass(frozen=True)
+class Objective:
+    """What a learner can do after the lesson, and how one would tell."""
+
+    id: str
+    text: str
+    bloom: Literal["remember", "understand", "apply", "analyze", "evaluate", "create"]
+    level: Literal["A1", "A2", "B1", "B2", "C1"]
+
+
 @dataclass
 class Lesson:
     """The exercises of one lesson, in their order."""
 
     name: str
     title: str
+    minutes: int = 30
+    objectives: tuple[Objective, ...] = ()
     exercises: dict[str, Exercise] = field(default_factory=dict)
 
     def exercise(
@@ -217,7 +230,7 @@ class Lesson:
         kind: Literal["function", "coroutine function", "any"] = "function",
         needs: Sequence[str] = ("postgres",),
         seconds: float = 10.0,
-        skills: Sequence[str] = (),
+        measures: Sequence[str] = (),
     ) -> Callable[[Check], Exercise]:
         """Turn a check into an exercise of the same name."""
 
@@ -236,7 +249,7 @@ class Lesson:
                 right=tuple(map(program_text, right)),
                 needs=tuple(needs),
                 seconds=seconds,
-                skills=tuple(skills),
+                measures=tuple(measures),
             )
             self.exercises[name] = made
             return made

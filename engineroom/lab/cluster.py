@@ -408,6 +408,11 @@ def _initdb_trouble(words: str, data: Path) -> EngineRoomError:
         return _full(data.parent.parent, shutil.disk_usage(data.parent.parent).free)
     reason = re.findall(r"(?:error|FATAL|PANIC): +(.*)", words)
     said = reason[-1] if reason else (words.strip().splitlines() or ["it said nothing"])[-1]
+    if "could not look up effective user" in said:
+        return EngineRoomError(
+            f"Postgres wants an account with a name, and number {os.geteuid()} has none.",
+            f"add it to /etc/passwd: echo lab:x:{os.geteuid()}:{os.getegid()}::/tmp:/bin/sh",
+        )
     return EngineRoomError(f"Postgres's initdb failed: {said}.", "engineroom doctor")
 
 

@@ -289,7 +289,7 @@ class Tenancy:
         if not await admin.fetchval(
             "select 1 from pg_catalog.pg_database where datname = $1", database
         ):
-            await admin.execute(f"create database {_name(database)}")
+            await admin.execute(f"create database {_name(database)} template template0")
             await admin.execute(
                 f"revoke all on database {_name(database)} from public;"
                 f"grant connect on database {_name(database)} to {_name(name)}"

@@ -155,8 +155,13 @@ async def _connect(named: Server) -> asyncpg.Connection[asyncpg.Record]:
         sentence = f"{where} did not answer within 10 seconds."
     except FileNotFoundError as error:
         sentence = f"The certificate file {error.filename or named.ca_file!r} is not there."
-    except OSError:
+    except ConnectionRefusedError:
         sentence = f"Nothing answers at {where}."
+    except OSError as error:
+        if "rejected SSL" in str(error):
+            sentence = f"The server at {where} speaks no TLS, and your URL asks for it."
+        else:
+            sentence = f"What answers at {where} is no Postgres, or cannot be reached: {error}."
     except asyncpg.InterfaceError as error:
         sentence = f"What answers at {where} does not speak as Postgres does: {error}."
     raise EngineRoomError(sentence, _FIX)

@@ -1,0 +1,1 @@
+"""For each exercise, wrong answers that look right: a module a lesson."""
