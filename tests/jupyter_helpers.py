@@ -94,7 +94,11 @@ class LabCommand:
         return self.said
 
     def ready(self) -> Self:
-        self.wait_for("Ctrl-C stops all of it")
+        try:
+            self.wait_for("Ctrl-C stops all of it")
+        except BaseException:  # no `with` block has begun yet that would end it
+            self.__exit__()
+            raise
         return self
 
     def send(self, sign: int) -> None:

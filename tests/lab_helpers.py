@@ -135,9 +135,9 @@ class KernelError(Exception):
 class Kernel:
     """A process that uses the lab as a notebook does."""
 
-    def __init__(self, env: Mapping[str, str], cwd: Path | None, prefix: list[str]) -> None:
+    def __init__(self, python: list[str], env: Mapping[str, str], cwd: Path | None) -> None:
         self._process = subprocess.Popen(
-            [*prefix, sys.executable, "-c", _KERNEL],
+            [*python, "-c", _KERNEL],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -211,6 +211,7 @@ class Lab:
     def __init__(self, home: Path, env: Mapping[str, str]) -> None:
         self.home = home
         self.env = dict(env)
+        self.python = [sys.executable]
         self._open = ExitStack()
 
     def __enter__(self) -> Self:
@@ -228,7 +229,7 @@ class Lab:
         self, *, cwd: Path | None = None, prefix: list[str] | None = None, **env: str
     ) -> Kernel:
         """A new kernel, ended with the lab at the latest."""
-        kernel = Kernel(self.env | env, cwd, prefix or [])
+        kernel = Kernel([*(prefix or []), *self.python], self.env | env, cwd)
         self._open.callback(kernel.close)
         return kernel
 
@@ -236,13 +237,12 @@ class Lab:
         self,
         *words: str,
         check: bool = False,
-        prefix: list[str] | None = None,
         timeout: float = 60,
         **env: str,
     ) -> subprocess.CompletedProcess[str]:
         """Run ``engineroom`` as a person would."""
         done = subprocess.run(
-            [*(prefix or []), sys.executable, "-m", "engineroom.cli", *words],
+            [*self.python, "-m", "engineroom.cli", *words],
             capture_output=True,
             text=True,
             timeout=timeout,

@@ -23,7 +23,7 @@ import compose as compose_package
 import pytest
 import trustme
 import yaml  # type: ignore[import-untyped]
-from containers.engine import Engine, free_port
+from containers.engine import Engine, alone, free_port
 
 from engineroom.errors import EngineRoomError
 from engineroom.lab.model import Server
@@ -255,6 +255,11 @@ class Project:
 
 @pytest.fixture(scope="module")
 def started(engine: Engine) -> Iterator[Project]:
+    with alone("compose"):
+        yield from _started(engine)
+
+
+def _started(engine: Engine) -> Iterator[Project]:
     port, pooler_port = free_port(), free_port()
     env = {
         "COMPOSE_PROJECT_NAME": "engine-room-test",

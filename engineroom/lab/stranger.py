@@ -150,6 +150,10 @@ class Stranger:
             with contextlib.suppress(*_TROUBLE):
                 await self._talk(next(self._connections), reader, writer)
             await self._close(writer)
+        except asyncio.CancelledError:
+            # That was stop(). Python 3.11's streams log a traceback for a cancelled handler.
+            if not self._stopping:
+                raise
         finally:
             writer.transport.abort()
             self._tasks.discard(task)
@@ -306,20 +310,18 @@ class _Ear:
         self._head = bytearray()
         self._kept = bytearray()
         self._left = 0
-        self._deaf = False
 
     def listen(self, data: bytes) -> None:
         position = 0
-        while position < len(data) and not self._deaf:
+        while position < len(data):
             if len(self._head) < 5:
                 piece = data[position : position + 5 - len(self._head)]
                 self._head += piece
                 position += len(piece)
                 if len(self._head) < 5:
                     return
-                self._left = int.from_bytes(self._head[1:]) - 4
-                # Not the protocol any more; the server will say so.
-                self._deaf = self._left < 0
+                # Less than 4 is not the protocol any more; the server will say so.
+                self._left = max(0, int.from_bytes(self._head[1:]) - 4)
             piece_length = min(self._left, len(data) - position)
             if self._head[0] in self._kinds:
                 room = _NAME_LIMIT + TEXT_LIMIT - len(self._kept)

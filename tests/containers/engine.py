@@ -31,11 +31,15 @@ from pathlib import Path
 import compose as compose_package
 import pytest
 
+from engineroom.lab.tenants import process_start
+
 HERE = Path(__file__).parent
 DEBIAN, POSTGRES = "debian:bookworm-slim", "postgres:18"
 
 _LABEL = "engineroom.test-image"
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "engineroom-tests"
+_children: list[subprocess.Popen[bytes]] = []  # or Python would complain that one still runs
+_OURS = _CACHE / "dockerd.pid"
 _DEBIAN_INPUTS = ["--variant=minbase", "bookworm"]
 _GET_IT = "Next: sudo make system-deps"
 
@@ -77,22 +81,39 @@ class Engine:
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[Engine]:
-    """The engine, with both images in it. One session at a time has it."""
+    """The engine, with both images in it, shared by all test processes of this account."""
     clients = _clients()
     if not clients:
         pytest.skip(f"There is no Docker client. {_GET_IT}")
     _CACHE.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        # Whoever stops the engine must be the only one who uses it.
-        lock = stack.enter_context(open(_CACHE / "engine.lock", "w"))
+    with (
+        open(_CACHE / "in-use.lock", "w") as in_use,
+        tempfile.TemporaryDirectory(prefix="er-docker-") as config,
+    ):
+        try:
+            with alone("engine"):
+                fcntl.flock(in_use, fcntl.LOCK_SH)
+                if not _answers(clients[0]):
+                    _start_dockerd(clients[0])
+                found = _with_compose(clients, Path(config))
+                _ensure(found, DEBIAN, "-".join(_DEBIAN_INPUTS), _build_debian)
+                _ensure(
+                    found, POSTGRES, _digest(HERE / "requirements.txt", HERE / "postgres"), _build
+                )
+            yield found
+        finally:
+            with alone("engine"), contextlib.suppress(BlockingIOError):
+                # The last one out stops what the first one in has started.
+                fcntl.flock(in_use, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                _stop_dockerd()
+
+
+@contextlib.contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Keep other test processes of this account out of what ``name`` stands for."""
+    with open(_CACHE / f"{name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _answers(clients[0]):
-            stack.enter_context(_own_dockerd(clients[0]))
-        config = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="er-docker-")))
-        found = _with_compose(clients, config)
-        _ensure(found, DEBIAN, "-".join(_DEBIAN_INPUTS), _build_debian)
-        _ensure(found, POSTGRES, _digest(HERE / "requirements.txt", HERE / "postgres"), _build)
-        yield found
+        yield
 
 
 def free_port() -> int:
@@ -122,8 +143,7 @@ def _answers(client: str) -> bool:
     )
 
 
-@contextlib.contextmanager
-def _own_dockerd(client: str) -> Iterator[None]:
+def _start_dockerd(client: str) -> None:
     program = shutil.which("dockerd", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin")
     if program is None:
         pytest.skip(f"No Docker engine answers, and there is no dockerd to start. {_GET_IT}")
@@ -131,7 +151,7 @@ def _own_dockerd(client: str) -> Iterator[None]:
         pytest.skip("No Docker engine answers, and only root may start one. Next: start Docker")
     log = _CACHE / "dockerd.log"
     with open(log, "wb") as output:
-        # Its own session: a Ctrl-C is for the tests, which then stop it in good order.
+        # Its own session: it may outlive this process, and a Ctrl-C is for the tests.
         process = subprocess.Popen(
             [program, "--host=unix:///var/run/docker.sock"],
             stdin=subprocess.DEVNULL,
@@ -139,21 +159,28 @@ def _own_dockerd(client: str) -> Iterator[None]:
             stderr=output,
             start_new_session=True,
         )
-    try:
+    _children.append(process)
+    _OURS.write_text(f"{process.pid} {process_start(process.pid)}")
+    deadline = time.monotonic() + 30
+    while not _answers(client):
+        if process.poll() is not None or time.monotonic() > deadline:
+            words = log.read_text(errors="replace").strip().splitlines()[-1:]
+            pytest.skip(f"dockerd does not run here: {''.join(words)}. Next: less {log}")
+        time.sleep(0.1)
+
+
+def _stop_dockerd() -> None:
+    """Stop the engine that the tests started, and no other."""
+    if not _OURS.exists():
+        return
+    pid, _, began = _OURS.read_text().partition(" ")
+    _OURS.unlink()
+    for sign in (signal.SIGTERM, signal.SIGKILL):
         deadline = time.monotonic() + 30
-        while not _answers(client):
-            if process.poll() is not None or time.monotonic() > deadline:
-                words = log.read_text(errors="replace").strip().splitlines()[-1:]
-                pytest.skip(f"dockerd does not run here: {''.join(words)}. Next: less {log}")
+        if str(process_start(int(pid))) == began:
+            os.kill(int(pid), sign)  # once: a third time means "without cleaning up"
+        while str(process_start(int(pid))) == began and time.monotonic() < deadline:
             time.sleep(0.1)
-        yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 def _with_compose(clients: list[str], config: Path) -> Engine:
