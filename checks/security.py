@@ -5,7 +5,22 @@ from typing import Any
 
 from engineroom.exercises import Lesson, Slip, Trial, expect
 
-lesson = Lesson("security", "Secrets, TLS, rights")
+lesson = Lesson(
+    "security",
+    "Secrets, TLS, rights",
+    codes={
+        "TLS-01": "An encrypted line to a stranger is still a line to a stranger. Compare with "
+        "`lab.impostor.url`: what it heard is in `lab.impostor.heard()`. Let the driver check "
+        "the certificate against `lab.ca_file`.",
+        "TLS-02": "An authority vouches for many hosts. Without comparing the name in the "
+        "certificate with the one in the URL, any of them can stand in for yours.",
+        "TLS-03": "A server that offers no TLS may be somebody who took it away. Whoever goes on "
+        "in clear tells them the password.",
+        "TLS-04": "The real server, whose certificate the authority signed for the name in the "
+        "URL, could not be reached.",
+        "TLS-05": "Postgres lists for each connection whether it is encrypted; yours was not.",
+    },
+)
 
 _IMPOSTORS = {"impostor": "TLS-01", "impostor:other_name": "TLS-02", "impostor:no_tls": "TLS-03"}
 

@@ -15,9 +15,9 @@ import wrong_answers
 from lab_helpers import Lab
 
 from engineroom.exercises.judge import Bench, judge
-from engineroom.exercises.model import Exercise, Verdict, program_text
+from engineroom.exercises.lessons import known_lessons
+from engineroom.exercises.model import PRELUDE, Exercise, Verdict, program_text
 from engineroom.exercises.sources import Cell
-from engineroom.grading.batch import known_lessons
 
 pytestmark = [
     pytest.mark.xdist_group("exercises"),
@@ -25,7 +25,6 @@ pytestmark = [
 ]
 
 EXERCISES = {e.id: e for lesson in known_lessons().values() for e in lesson.exercises.values()}
-IMPORTS = "from sqlalchemy.ext.asyncio import create_async_engine"
 
 Judge = Callable[..., Awaitable[Verdict]]
 
@@ -46,7 +45,7 @@ def verdict_of(bench: Bench) -> Judge:
     """Judge a program as an answer, the usual import in a cell of its own before it."""
 
     async def run(identifier: str, program: str, seed: Any = None) -> Verdict:
-        cells = [Cell(1, IMPORTS), Cell(2, program_text(program))]
+        cells = [Cell(1, PRELUDE), Cell(2, program_text(program))]
         return await judge(bench, EXERCISES[identifier], cells, seed)
 
     return run

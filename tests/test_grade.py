@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from lab_helpers import Lab
 
+from engineroom.exercises.lessons import known_lessons
 from engineroom.exercises.sources import Cell, needed
-from engineroom.grading.batch import known_lessons
 from engineroom.grading.reading import UnreadableError, find_submissions, parse
 
 pytestmark = pytest.mark.xdist_group("exercises")

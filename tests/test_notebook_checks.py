@@ -12,8 +12,8 @@ from jupyter_client.manager import KernelManager
 from lab_helpers import Lab, eventually, processes_of
 
 from engineroom.exercises.cards import HintCard, VerdictCard
+from engineroom.exercises.lessons import known_lessons
 from engineroom.exercises.model import Verdict
-from engineroom.grading.batch import known_lessons
 
 pytestmark = pytest.mark.xdist_group("exercises")
 

@@ -1,4 +1,4 @@
-"""The command line: ``engineroom lab``, ``doctor``, ``db``, ``grade``."""
+"""The command line: ``engineroom lab``, ``doctor``, ``db``, ``grade``, ``build``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import typer
 
 from engineroom import __version__
-from engineroom.cli import db, doctor, grade, lab
+from engineroom.cli import author, db, doctor, grade, lab
 from engineroom.cli.console import report
 from engineroom.errors import EngineRoomError
 
@@ -21,6 +21,9 @@ app = typer.Typer(
 app.command("lab")(lab.lab)
 app.command("doctor")(doctor.doctor)
 app.command("grade")(grade.grade)
+app.command("build")(author.build)
+app.command("verify")(author.verify)
+app.command("new")(author.new)
 app.add_typer(db.app, name="db")
 
 

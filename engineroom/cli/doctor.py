@@ -88,14 +88,16 @@ def examine() -> Iterator[Check]:
         yield _safely(look)
 
 
-def _safely(look: Callable[[], Check]) -> Check:
+def _safely(look: Callable[[], Check], name: str = "") -> Check:
     """A check that fails itself is a finding, not a traceback."""
     try:
         return look()
     except EngineRoomError as error:
-        return Check(look.__name__, False, error.sentence, error.fix)
+        return Check(name or look.__name__, False, error.sentence, error.fix)
     except Exception as error:
-        return Check(look.__name__, False, f"could not be looked at: {error}", "make install")
+        return Check(
+            name or look.__name__, False, f"could not be looked at: {error}", "make install"
+        )
 
 
 def python() -> Check:
@@ -168,7 +170,7 @@ def postgres() -> Iterator[Check]:
             f"{server['version']}, {server['provider']} ({reason}), "
             f"up in {server['started_in_seconds']} s",
         )
-        yield _safely(lambda: tls(joined))
+        yield _safely(lambda: tls(joined), "tls")
         yield Check(
             "statements",
             True,

@@ -28,8 +28,8 @@ def grade(
             "This version grades without a sandbox only.", "add --sandbox none, if you trust them"
         )
     err.print("Without a sandbox: what the submissions do, they do as you.")
+    from engineroom.exercises.lessons import known_lessons
     from engineroom.grading.batch import grade as grade_all
-    from engineroom.grading.batch import known_lessons
     from engineroom.grading.reading import find_submissions
 
     lessons = known_lessons()

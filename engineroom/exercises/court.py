@@ -7,7 +7,6 @@ however the kernel ended.
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
 import os
 import sys
@@ -15,19 +14,8 @@ from typing import Any
 
 from engineroom.errors import EngineRoomError
 from engineroom.exercises.judge import Bench, judge
-from engineroom.exercises.model import Exercise
+from engineroom.exercises.lessons import find_exercise
 from engineroom.exercises.sources import Cell
-
-
-def find_exercise(identifier: str) -> Exercise:
-    """The exercise of an id such as ``pooling.ceiling``."""
-    lesson, _, name = identifier.partition(".")
-    try:
-        module = importlib.import_module(f"checks.{lesson}")
-        found: Exercise = module.lesson.exercises[name]
-    except (ImportError, AttributeError, KeyError):
-        raise EngineRoomError(f"There is no exercise {identifier!r} in this version.") from None
-    return found
 
 
 async def _serve() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -71,16 +72,29 @@ class Bench:
 
 
 async def judge(
-    bench: Bench, exercise: Exercise, cells: list[Cell], seed: int | str | None = None
+    bench: Bench,
+    exercise: Exercise,
+    cells: list[Cell],
+    seed: int | str | None = None,
+    meet: Callable[[Subject], None] | None = None,
 ) -> Verdict:
-    """Check one exercise against a learner's cells, once."""
+    """Check one exercise against a learner's cells, once.
+
+    ``meet`` may step in between the check and the subject: so a check itself is tried.
+    """
     began = time.monotonic()
     async with bench.turn:
-        verdict = await _decide(bench, exercise, cells, Draw(seed))
+        verdict = await _decide(bench, exercise, cells, Draw(seed), meet)
     return verdict.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
 
-async def _decide(bench: Bench, exercise: Exercise, cells: list[Cell], draw: Draw) -> Verdict:
+async def _decide(
+    bench: Bench,
+    exercise: Exercise,
+    cells: list[Cell],
+    draw: Draw,
+    meet: Callable[[Subject], None] | None,
+) -> Verdict:
     chosen = needed(cells, exercise.answer, exercise.id)
     if not chosen or _is_stub(chosen, exercise):
         return _verdict(
@@ -90,6 +104,8 @@ async def _decide(bench: Bench, exercise: Exercise, cells: list[Cell], draw: Dra
         )
     lab = await bench.lab(exercise.needs)
     subject = await bench.nursery.subject(_for_subject(lab))
+    if meet is not None:
+        meet(subject)
     witness: Witness | None = None
     try:
         if lab:

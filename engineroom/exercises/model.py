@@ -109,6 +109,10 @@ def expect(ok: object, code: str, text: str = "") -> None:
         raise Refused(code, text)
 
 
+PRELUDE = "from sqlalchemy.ext.asyncio import create_async_engine\n"
+"""What stands before every program of a slip or a right answer."""
+
+
 def program_text(text: str) -> str:
     """A program that was written indented in its place, as a cell would have it."""
     return dedent(text).strip("\n") + "\n"
@@ -216,6 +220,8 @@ class Lesson:
     title: str
     minutes: int = 30
     objectives: tuple[Objective, ...] = ()
+    codes: dict[str, str] = field(default_factory=dict)
+    """What each code means, how to see it oneself and what to do: its page in ``docs/codes``."""
     exercises: dict[str, Exercise] = field(default_factory=dict)
 
     def exercise(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import importlib
 import json
-import pkgutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -13,14 +11,6 @@ from typing import Any
 from engineroom.exercises.judge import Bench, judge
 from engineroom.exercises.model import Exercise, Lesson, Verdict
 from engineroom.grading.reading import Submission
-
-
-def known_lessons() -> dict[str, Lesson]:
-    """Every lesson that ``checks/`` has in this version."""
-    import checks
-
-    names = sorted(found.name for found in pkgutil.iter_modules(checks.__path__))
-    return {name: importlib.import_module(f"checks.{name}").lesson for name in names}
 
 
 async def grade(
