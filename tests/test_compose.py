@@ -24,6 +24,7 @@ import pytest
 import trustme
 import yaml  # type: ignore[import-untyped]
 from containers.engine import Engine, alone, free_port
+from lab_helpers import Lab
 
 from engineroom.errors import EngineRoomError
 from engineroom.lab.model import Server
@@ -44,7 +45,6 @@ Refused = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 def docker(test: Callable[..., Any]) -> Callable[..., Any]:
     """Needs an engine; all that do run in one worker, on one set of containers."""
-    pytest.mark.xdist_group("docker")(test)
     pytest.mark.docker(test)
     return test
 
@@ -309,6 +309,26 @@ def test_healthy_means_ready(project: Project) -> None:
 
 
 @docker
+async def test_healthy_is_not_said_while_the_volume_is_being_made(
+    project: Project, tmp_path: Path
+) -> None:
+    """With an init script that takes its time, during which the image's socket answers."""
+    (tmp_path / "slow.sh").write_text("sleep 2\n")
+    slow = {"volumes": [f"{tmp_path}/slow.sh:/docker-entrypoint-initdb.d/20-slow.sh:ro,z"]}
+    (tmp_path / "slow.yml").write_text(json.dumps({"services": {"postgres": slow}}))
+    name = "engine-room-test-slow"
+    port = free_port()
+    env = project.env | {"COMPOSE_PROJECT_NAME": name, "ENGINEROOM_COMPOSE_PORT": str(port)}
+    other = Project(project.engine, env, port, 0, [], [])
+    files = ["--file", str(tmp_path / "slow.yml")]
+    try:
+        other.docker_compose(*files, "up", "--detach", "--wait", "postgres")
+        await (await other.connect()).close()
+    finally:
+        other.docker_compose("down", "--volumes", "--timeout=1")
+
+
+@docker
 def test_docker_publishes_on_loopback_only(project: Project) -> None:
     hosts = {
         binding["HostIp"]
@@ -567,3 +587,35 @@ async def test_a_port_taken_names_the_port(
         finally:
             other.docker_compose("down", "--volumes", "--timeout=1")
     assert refused.value.fix.startswith(f"export ENGINEROOM_COMPOSE_PORT={port + 10}")
+
+
+# -- a notebook --------------------------------------------------------------------------------
+
+
+@docker
+def test_a_notebook_takes_the_container_that_is_up(project: Project, home: Path) -> None:
+    """Nothing asks for it by name: it is there, so the lab uses it, its PgBouncer too."""
+    env = {name: value for name, value in os.environ.items() if name != "ENGINEROOM_POSTGRES"}
+    with Lab(home, env) as lab:
+        kernel = lab.kernel()
+        assert kernel.run("lab.postgres.provider") == "compose"
+        kernel.run(
+            "import asyncio, ssl, asyncpg\n"
+            "def ask(url):\n"
+            "    context = ssl.create_default_context(cafile=lab.ca_file)\n"
+            "    async def asking():\n"
+            "        c = await asyncpg.connect(\n"
+            "            url.replace('+asyncpg', ''), ssl=context, statement_cache_size=0)\n"
+            "        try:\n"
+            "            return await c.fetchval('select current_database()')\n"
+            "        finally:\n"
+            "            await c.close()\n"
+            "    return asyncio.run(asking())"
+        )
+        database = kernel.run("lab.postgres.database")
+        for url in ("lab.url", "lab.app_url", "lab.pgbouncer.url"):
+            assert kernel.run(f"ask({url})") == database
+        status = json.loads(lab.cli("db", "status", "--json", check=True).stdout)
+        assert (status["provider"], status["tls"], status["running"]) == ("compose", True, True)
+        assert PASSWORD not in json.dumps(status)
+        kernel.close()

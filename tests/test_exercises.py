@@ -19,10 +19,7 @@ from engineroom.exercises.lessons import known_lessons
 from engineroom.exercises.model import PRELUDE, Exercise, Verdict, program_text
 from engineroom.exercises.sources import Cell
 
-pytestmark = [
-    pytest.mark.xdist_group("exercises"),
-    pytest.mark.asyncio(loop_scope="module"),
-]
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 EXERCISES = {e.id: e for lesson in known_lessons().values() for e in lesson.exercises.values()}
 

@@ -15,8 +15,6 @@ from engineroom.exercises.lessons import known_lessons
 from engineroom.exercises.sources import Cell, needed
 from engineroom.grading.reading import UnreadableError, find_submissions, parse
 
-pytestmark = pytest.mark.xdist_group("exercises")
-
 CEILING = known_lessons()["pooling"].exercises["ceiling"]
 IMPORT = "from sqlalchemy.ext.asyncio import create_async_engine"
 FIELDS = {

@@ -35,7 +35,7 @@ from lab_helpers import (
 
 from engineroom.course import copy_lessons, work_folder
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("lab-command")]
+pytestmark = pytest.mark.slow
 
 WELCOME = "00_welcome.ipynb"
 NOBODY = 65534

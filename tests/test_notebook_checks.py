@@ -15,8 +15,6 @@ from engineroom.exercises.cards import HintCard, VerdictCard
 from engineroom.exercises.lessons import known_lessons
 from engineroom.exercises.model import Verdict
 
-pytestmark = pytest.mark.xdist_group("exercises")
-
 CEILING = known_lessons()["pooling"].exercises["ceiling"]
 RIGHT = "from sqlalchemy.ext.asyncio import create_async_engine\n" + CEILING.right[0]
 SLIP = "from sqlalchemy.ext.asyncio import create_async_engine\n" + CEILING.slips[0].programs[0]

@@ -56,6 +56,7 @@ class Target:
 
         notebook = self.source.notebook(solved=self.solved)
         await _execute(notebook, self.path)
+        notebook.metadata.pop("widgets", None)
         for cell in notebook.cells:
             _tidy(cell, self.path)
         nbformat.validate(notebook)
@@ -84,9 +85,10 @@ async def build_all(stale: list[Target], jobs: int, tell: Any) -> None:
             await target.build()
             tell(target)
 
-    async with asyncio.TaskGroup() as group:
-        for target in stale:
-            group.create_task(one(target))
+    # All are tried: whoever mends one lesson wants to know of the others too.
+    for outcome in await asyncio.gather(*map(one, stale), return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 async def _execute(notebook: Any, path: Path) -> None:
@@ -98,6 +100,8 @@ async def _execute(notebook: Any, path: Path) -> None:
         timeout=_CELL_SECONDS,
         record_timing=False,
         coalesce_streams=True,
+        # Its warning about unencrypted loopback is nothing an author can act on.
+        extra_arguments=["--IPKernelApp.log_level=40"],
         resources={"metadata": {"path": str(path.parent)}},
     )
     try:

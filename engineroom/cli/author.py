@@ -45,10 +45,7 @@ def build(
         if write_page(root, lesson):
             out.print(Text(f"wrote docs/codes/{lesson.name}.md"))
     with steps("building"):
-        try:
-            asyncio.run(build_all(stale, jobs, tell))
-        except ExceptionGroup as errors:
-            raise errors.exceptions[0] from None
+        asyncio.run(build_all(stale, jobs, tell))
     if not stale:
         out.print("All notebooks are current.")
 

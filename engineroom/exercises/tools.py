@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 
@@ -51,3 +53,29 @@ class Attempts:
 
     def _one_more(self, *_: Any) -> None:
         self.count += 1
+
+
+@contextmanager
+def closed_port() -> Iterator[int]:
+    """A loopback port that refuses connections, and that nobody else can take meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))  # bound and not listening
+        yield int(held.getsockname()[1])
+
+
+@contextmanager
+def no_such_host(code: int = socket.EAI_NONAME, words: str = "unknown name") -> Iterator[None]:
+    """Answer at once that ``*.invalid`` does not resolve: a real resolver may think for seconds."""
+    real = socket.getaddrinfo
+
+    def look_up(host: Any, *args: Any, **kwargs: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else str(host)
+        if name.endswith(".invalid"):
+            raise socket.gaierror(code, words)
+        return real(host, *args, **kwargs)
+
+    socket.getaddrinfo = look_up
+    try:
+        yield
+    finally:
+        socket.getaddrinfo = real

@@ -354,7 +354,8 @@ class Keeper:
                 from engineroom.lab.providers.compose import pgbouncer_address
 
                 host, port = pgbouncer_address()
-                return {"endpoint": to_plain(compose_pooler_endpoint(host, port, lease.tenant))}
+                endpoint = compose_pooler_endpoint(host, port, lease.tenant, server.ca_file)
+                return {"endpoint": to_plain(endpoint)}
             side = await self._make_side(name, server, lease)
             try:
                 endpoint = await side.start()
@@ -425,7 +426,7 @@ class Keeper:
                 log=self._places.logs / "pgbouncer.log",
                 cert_file=certificates.cert_file,
                 key_file=certificates.key_file,
-                ca_file=Path(server.ca_file) if server.ca_file else certificates.ca_file,
+                ca_file=certificates.ca_file,
             )
         if name.startswith("impostor"):
             from engineroom.lab.stranger import Stranger

@@ -61,6 +61,12 @@ class Tenancy:
     def __init__(self, server: Server, mark: str, witness_password: str) -> None:
         self._server = server
         self._prefix = f"er_{mark}_"
+        # The bundled PgBouncer looks roles up inside the database it is asked for, by a function
+        # that the container's template1 has; elsewhere template1 is other people's, and
+        # they may be connected to it.
+        bundled = server.provider == "compose"
+        self._template = "template1" if bundled else "template0"
+        self._poolers = ["pgbouncer"] if bundled else []
         self._witness_password = witness_password
         self._rights = Rights(False, False, False)
         self._witness: asyncio.Task[tuple[str, str]] | None = None
@@ -208,12 +214,13 @@ class Tenancy:
                     # sessions of, roles that it is in.
                     + ("" if self._rights.superuser else f"grant {owner}, {app} to current_user;")
                 )
-                # template1 would have to be free of other people's connections.
-                await admin.execute(f"create database {database} owner {owner} template template0")
+                await admin.execute(
+                    f"create database {database} owner {owner} template {self._template}"
+                )
                 await admin.execute(
                     f"comment on database {database} is {_literal(json.dumps(note))};"
                     f"revoke all on database {database} from public;"
-                    f"grant connect on database {database} to {app}"
+                    f"grant connect on database {database} to {', '.join([app, *self._poolers])}"
                 )
             except BaseException as error:  # also when whoever asked has hung up
                 with contextlib.suppress(asyncpg.PostgresError, *AWAY):

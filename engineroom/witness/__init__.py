@@ -1,5 +1,6 @@
 """What the server saw: asked of Postgres by a role that the learner's code cannot be."""
 
+from engineroom.witness.relay import Relay
 from engineroom.witness.server import Backend, Witness
 
-__all__ = ["Backend", "Witness"]
+__all__ = ["Backend", "Relay", "Witness"]

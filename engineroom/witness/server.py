@@ -11,6 +11,8 @@ from typing import Any
 
 import asyncpg
 
+from engineroom.witness.relay import Relay
+
 _POLL = 0.004
 
 
@@ -102,6 +104,19 @@ class Witness:
         )
         return int(value or 0)
 
+    async def logins_at(self, impostor: str, user: str) -> list[tuple[str, str]]:
+        """Which database, and which password, somebody gave an impostor under this user name.
+
+        Only ``impostor:asks_password`` hears passwords; elsewhere they are empty.
+        """
+        notes = await self.overheard(impostor)
+        words = {n["connection"]: n["text"] for n in notes if n["what"] == "password"}
+        return [
+            (note["database"], words.get(note["connection"], ""))
+            for note in notes
+            if note["what"] == "login" and note["user"] == user
+        ]
+
     async def cut(self, backends: Iterable[Backend] | None = None) -> int:
         """End these backends (or all), as a host does that tidies up; return when they are gone."""
         assert self._eye is not None
@@ -127,6 +142,12 @@ class Witness:
             yield gate
         finally:
             await gate.open()
+
+    def relay(self, url: str) -> Relay:
+        """A way to where ``url`` leads on which all that a program says is counted."""
+        ca_file = self._server["ca_file"]
+        demanding = self._server["provider"] == "external" and ca_file
+        return Relay(url, ssl.create_default_context(cafile=ca_file) if demanding else None)
 
     async def execute(self, statement: str, *values: Any) -> None:
         """A statement as the owner, in the learner's database: to set a scene."""
