@@ -47,7 +47,8 @@ def rows() -> Iterator[Row]:
 async def _verdicts() -> tuple[list[float], list[float]]:
     """Each exercise's median over its right answers, one warm judge for all."""
     bench = Bench()
-    without, with_server = [], []
+    without: list[float] = []
+    with_server: list[float] = []
     try:
         for lesson in known_lessons().values():
             for exercise in lesson.exercises.values():
