@@ -72,7 +72,7 @@ class _Bare:
 
     def first(self) -> float:
         shutil.rmtree(self._base / "data", ignore_errors=True)
-        taken = seconds(lambda: (self.initdb(), self.start()))
+        taken = seconds(self.initdb) + seconds(self.start)
         self.stop()
         return taken
 

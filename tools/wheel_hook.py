@@ -13,6 +13,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 class WheelHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        notebooks = Path(self.root, "notebooks")
-        if version == "standard" and notebooks.is_dir():
-            build_data["force_include"][str(notebooks)] = "engineroom/_course/notebooks"
+        if version != "standard":
+            return
+        for name in ("notebooks", "labconfig"):
+            build_data["force_include"][str(Path(self.root, name))] = f"engineroom/_course/{name}"
