@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -14,6 +16,7 @@ from lab_helpers import Lab, eventually, processes_of
 from engineroom.exercises.cards import HintCard, VerdictCard
 from engineroom.exercises.lessons import known_lessons
 from engineroom.exercises.model import Verdict
+from engineroom.exercises.progress import Progress
 
 CEILING = known_lessons()["pooling"].exercises["ceiling"]
 RIGHT = "from sqlalchemy.ext.asyncio import create_async_engine\n" + CEILING.right[0]
@@ -65,6 +68,7 @@ def notebook(lab: Lab) -> Iterator[Notebook]:
 
 
 def test_a_learner_is_told_where_they_are_at_every_step(common_lab: Lab) -> None:
+    common_lab.cli("progress", "--reset", "all", check=True)
     with notebook(common_lab) as learner:
         learner.run("from checks import pooling")
         shown = learner.run("pooling.ceiling.check()")
@@ -83,6 +87,41 @@ def test_a_learner_is_told_where_they_are_at_every_step(common_lab: Lab) -> None
         learner.run(RIGHT)
         shown = learner.run("pooling.ceiling.check()")
         assert shown["text/plain"] == "✓ pooling.ceiling: passed, 3 of 3 points"
+
+
+def test_progress_survives_the_kernel_and_can_be_forgotten(common_lab: Lab) -> None:
+    common_lab.cli("progress", "--reset", "all", check=True)
+    with notebook(common_lab) as learner:
+        learner.run("from checks import pooling\n" + RIGHT)
+        assert "passed" in learner.run("pooling.ceiling.check()")["text/plain"]
+        learner.run("pooling.ceiling.hint()")
+        assert "once more" in learner.run("pooling.ceiling.solution()")["text/plain"]
+        psutil.Process(kernel_pid(learner)).kill()
+    shown = common_lab.cli("progress", check=True).stdout
+    assert "ceiling: passed, 1 tries, 1 hints" in shown
+    with notebook(common_lab) as learner:
+        learner.run("from checks import pooling\nimport sqlmodel\n" + SLIP)
+        assert "hint 2 of 3" in learner.run("pooling.ceiling.hint()")["text/plain"]
+        assert "pool_timeout=wait" in learner.run("pooling.ceiling.solution()")["text/plain"]
+        learner.run("pooling.ceiling.check()")
+        tables = learner.run("sqlmodel.SQLModel.metadata.tables")["text/plain"]
+        assert "record" not in tables
+    assert "ceiling: passed, 2 tries" in common_lab.cli("progress", check=True).stdout
+    assert "1 forgotten" in common_lab.cli("progress", "--reset", CEILING.id, check=True).stdout
+    assert "ceiling: not attempted" in common_lab.cli("progress", check=True).stdout
+    assert common_lab.cli("progress", "--reset", "no.such").returncode == 1
+
+
+def test_eight_notebooks_at_once_lose_no_step(tmp_path: Path) -> None:
+    async def steps() -> list[int]:
+        several = [Progress(tmp_path) for _ in range(8)]
+        await asyncio.gather(*(p.next_hint("a.b", 99) for p in several for _ in range(5)))
+        found = [record.hints for record in await several[0].all()]
+        for progress in several:
+            await progress.close()
+        return found
+
+    assert asyncio.run(steps()) == [40]
 
 
 def test_what_is_patched_in_the_kernel_does_not_reach_the_judge(common_lab: Lab) -> None:

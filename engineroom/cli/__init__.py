@@ -7,7 +7,7 @@ import sys
 import typer
 
 from engineroom import __version__
-from engineroom.cli import author, db, doctor, grade, lab
+from engineroom.cli import author, db, doctor, grade, lab, progress
 from engineroom.cli.console import report
 from engineroom.errors import EngineRoomError
 
@@ -20,6 +20,7 @@ app = typer.Typer(
 )
 app.command("lab")(lab.lab)
 app.command("doctor")(doctor.doctor)
+app.command("progress")(progress.progress)
 app.command("grade")(grade.grade)
 app.command("build")(author.build)
 app.command("verify")(author.verify)

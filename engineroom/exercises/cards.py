@@ -93,3 +93,30 @@ class HintCard:
             f"<p><span class='er-word'>hint {self.number} of {self.total}</span></p>"
             f"<p>{escape(self.text)}</p></div>"
         )
+
+
+@dataclass(frozen=True)
+class SolutionCard:
+    """A right answer, or the question whether it is wanted."""
+
+    exercise: str
+    program: str | None
+
+    def __repr__(self) -> str:
+        if self.program is None:
+            return (
+                f"{self.exercise}: run this cell once more to see a solution. It costs no points."
+            )
+        return f"one solution of {self.exercise}:\n\n{self.program}"
+
+    def _repr_html_(self) -> str:
+        if self.program is None:
+            inside = "<p>Run this cell once more to see a solution. It costs no points.</p>"
+        else:
+            inside = f"<p>One solution; there are others.</p><pre>{escape(self.program)}</pre>"
+        return (
+            f"{_STYLE}<div class='er-card' role='note' "
+            "style='--er-light:#2459b3;--er-dark:#8ab4ff'>"
+            f"<p><span class='er-word'>solution</span> <code>{escape(self.exercise)}</code></p>"
+            f"{inside}</div>"
+        )

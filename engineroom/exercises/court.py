@@ -15,7 +15,9 @@ from typing import Any
 from engineroom.errors import EngineRoomError
 from engineroom.exercises.judge import Bench, judge
 from engineroom.exercises.lessons import find_exercise
+from engineroom.exercises.progress import Progress
 from engineroom.exercises.sources import Cell
+from engineroom.lab.places import find_places
 
 
 async def _serve() -> None:
@@ -23,21 +25,28 @@ async def _serve() -> None:
     reader = asyncio.StreamReader(limit=64 * 2**20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     bench = Bench()
+    progress = Progress(find_places().home)
     # The first check finds everything warm while the learner still reads the exercise.
     await bench.nursery.start()
     try:
         while line := await reader.readline():
-            sys.stdout.write(json.dumps(await _answer(bench, json.loads(line))) + "\n")
+            sys.stdout.write(json.dumps(await _answer(bench, progress, json.loads(line))) + "\n")
             sys.stdout.flush()
     finally:
         await bench.close()
+        await progress.close()
 
 
-async def _answer(bench: Bench, request: dict[str, Any]) -> dict[str, Any]:
+async def _answer(bench: Bench, progress: Progress, request: dict[str, Any]) -> dict[str, Any]:
     try:
         exercise = find_exercise(request["exercise"])
+        if request["op"] == "hint":
+            return {"number": await progress.next_hint(exercise.id, len(exercise.hints))}
+        if request["op"] == "solution":
+            return {"asked": await progress.ask_for_solution(exercise.id)}
         cells = [Cell(number, source) for number, source in request["cells"]]
         verdict = await judge(bench, exercise, cells)
+        await progress.after(verdict)
         return {"verdict": verdict.model_dump()}
     except EngineRoomError as error:
         return {"sentence": error.sentence, "fix": error.fix}

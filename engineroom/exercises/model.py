@@ -198,8 +198,14 @@ class Exercise:
 
         return hint(self)
 
+    def solution(self) -> Any:
+        """Show a right answer (asks once before it does; costs no points)."""
+        from engineroom.exercises.notebook import solution
+
+        return solution(self)
+
     def __repr__(self) -> str:
-        return f"{self.id}: .check(), .hint()"
+        return f"{self.id}: .check(), .hint(), .solution()"
 
 
 @dataclass(frozen=True)

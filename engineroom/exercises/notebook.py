@@ -1,4 +1,4 @@
-"""``.check()`` and ``.hint()`` as a notebook has them: ask the court, show a card."""
+"""``.check()``, ``.hint()`` and ``.solution()`` in a notebook: ask the court, show a card."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import threading
 from typing import Any
 
 from engineroom.errors import EngineRoomError
-from engineroom.exercises.cards import HintCard, VerdictCard
+from engineroom.exercises.cards import HintCard, SolutionCard, VerdictCard
 from engineroom.exercises.model import Exercise, Verdict
 
 
@@ -80,22 +80,31 @@ class _Court:
 
 _court = _Court()
 atexit.register(_court.close)
-_hints_shown: dict[str, int] = {}
 
 
 def check(exercise: Exercise) -> VerdictCard:
     """Check the answer that this notebook has executed."""
-    answer = _court.ask({"exercise": exercise.id, "cells": executed_cells()})
-    if "verdict" not in answer:
-        raise EngineRoomError(answer["sentence"], answer["fix"])
+    answer = _ask("check", exercise, cells=executed_cells())
     return VerdictCard(Verdict.model_validate(answer["verdict"]))
 
 
 def hint(exercise: Exercise) -> HintCard:
-    """One more hint than last time."""
-    shown = min(_hints_shown.get(exercise.id, 0) + 1, len(exercise.hints))
-    _hints_shown[exercise.id] = shown
+    """One more hint than last time, also after a restart."""
+    shown = _ask("hint", exercise)["number"]
     return HintCard(exercise.hints[shown - 1], shown, len(exercise.hints))
+
+
+def solution(exercise: Exercise) -> SolutionCard:
+    """A right answer, once it is asked for twice; it costs no points."""
+    asked = _ask("solution", exercise)["asked"]
+    return SolutionCard(exercise.id, exercise.right[0] if asked > 1 else None)
+
+
+def _ask(what: str, exercise: Exercise, **more: Any) -> dict[str, Any]:
+    answer = _court.ask({"op": what, "exercise": exercise.id, **more})
+    if "sentence" in answer:
+        raise EngineRoomError(answer["sentence"], answer["fix"])
+    return answer
 
 
 def executed_cells() -> list[tuple[int, str]]:

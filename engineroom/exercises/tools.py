@@ -27,6 +27,7 @@ def make_clocks_movable() -> None:
 
     time.time = movable(time.time)
     time.monotonic = movable(time.monotonic)
+    time.perf_counter = movable(time.perf_counter)
 
 
 async def let_pass(seconds: float) -> None:
@@ -79,3 +80,37 @@ def no_such_host(code: int = socket.EAI_NONAME, words: str = "unknown name") -> 
         yield
     finally:
         socket.getaddrinfo = real
+
+
+class Crowd:
+    """So many requests at once: each borrows a connection, and runs one statement on it."""
+
+    def __init__(self, engine: Any, size: int, sql: str = "select * from gate") -> None:
+        self._engine = engine
+        self._sql = sql
+        self._asking = [asyncio.ensure_future(self._ask()) for _ in range(size)]
+
+    async def _ask(self) -> bool:
+        from sqlalchemy import text
+
+        try:
+            async with self._engine.connect() as connection:
+                await connection.execute(text(self._sql))
+        except Exception:
+            return False
+        return True
+
+    @property
+    def refused(self) -> int:
+        """How many have given up by now."""
+        return sum(task.done() and not task.result() for task in self._asking)
+
+    @property
+    def begun(self) -> int:
+        """How many connections the pool has out or is opening; 0 where a pool cannot tell."""
+        pool = self._engine.pool
+        return int(pool.checkedout()) if hasattr(pool, "checkedout") else 0
+
+    async def served(self) -> int:
+        """How many got their answer, when all have come to an end."""
+        return sum([await task for task in self._asking])
