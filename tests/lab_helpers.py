@@ -106,9 +106,9 @@ def _mentions(process: psutil.Process, mark: str) -> bool:
     return any(re.search(mark, word) for word in words)
 
 
-def stop_all_of(home: Path, patience: float = 15.0) -> list[str]:
+def stop_all_of(home: Path) -> list[str]:
     """Wait for what is ending, end what is not, and describe that."""
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + float(os.environ.get("LEAK_PATIENCE", "15"))
     while (left := processes_of(home)) and time.monotonic() < deadline:
         time.sleep(0.02)
     described = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -12,8 +13,10 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
+import asyncpg
 import psycopg
 import pytest
 from jupyter_client.manager import KernelManager
@@ -30,6 +33,10 @@ from lab_helpers import (
     query,
     run_folder,
 )
+
+from engineroom.lab.keeper import Keeper
+from engineroom.lab.model import Server
+from engineroom.lab.places import find_places
 
 ENGINE = """
 import asyncio
@@ -393,12 +400,41 @@ def test_kill_9_of_postgres_is_mended_while_a_backend_of_it_computes_on(lab: Lab
 
 def test_a_kernel_that_asks_just_as_postgres_was_killed_is_served(lab: Lab) -> None:
     lab.kernel().facts()
-    for _ in range(3):
+    for _ in range(4):
         kernel = lab.kernel()
         kernel.run("1")
-        kill_9(eventually(lambda: _postmaster(lab), "a server"))
-        assert kernel.run("lab.url").startswith("postgresql+asyncpg://")
+        server = eventually(lambda: _postmaster(lab), "a server")
+        # The keeper finds both in its post at once: a server that ended, and a question.
+        os.kill(lab.keeper, signal.SIGSTOP)
+        try:
+            kernel.send("lab.url")
+            kill_9(server)
+        finally:
+            os.kill(lab.keeper, signal.SIGCONT)
+        assert kernel.receive().startswith("postgresql+asyncpg://")
         assert query(kernel, "select 1") == [(1,)]
+
+
+async def test_what_the_keeper_does_on_a_server_that_went_away_is_done_again(home: Path) -> None:
+    keeper = Keeper(find_places(), "embedded", "embedded", linger=0)
+    keeper._server = Server("embedded", "localhost", 1, "", "", "", "17.0", True, None)
+    keeper._up.set()
+    keeper._starting = asyncio.create_task(asyncio.sleep(PATIENCE))
+    fails: list[Exception] = [
+        ConnectionRefusedError(),
+        asyncpg.CannotConnectNowError("starting up"),
+    ]
+
+    async def work(server: Server) -> str:
+        if fails:
+            raise fails.pop()
+        return server.host
+
+    assert await keeper._with_server(work) == "localhost"
+    fails.append(asyncpg.UndefinedTableError("no such table"))
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await keeper._with_server(work)
+    keeper._starting.cancel()
 
 
 @needs_linux

@@ -75,6 +75,7 @@ async def verify_course(root: Path, wanted: list[str] | None, say: Say, *, load:
     for name, lesson in lessons.items():
         say(f"reading {name}")
         _count(report, lesson)
+        report.lessons += name in sources
         report.problems += look_at_lesson(root, lesson, sources.get(name))
     for target in targets(root, wanted):
         if not target.is_current():
@@ -90,7 +91,6 @@ async def verify_course(root: Path, wanted: list[str] | None, say: Say, *, load:
 
 
 def _count(report: Report, lesson: Lesson) -> None:
-    report.lessons += bool(lesson.exercises)
     for exercise in lesson.exercises.values():
         report.exercises += 1
         report.hints += len(exercise.hints)

@@ -1,5 +1,7 @@
 """What a lesson shows beside text: predictions, pictures made of live data."""
 
+from engineroom.widgets.anatomy import anatomy
 from engineroom.widgets.predict import predict
+from engineroom.widgets.xray import Xray
 
-__all__ = ["predict"]
+__all__ = ["Xray", "anatomy", "predict"]

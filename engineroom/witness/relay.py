@@ -136,9 +136,7 @@ async def _first(program: asyncio.StreamReader, answer: asyncio.StreamWriter) ->
         answer.write(b"N")
 
 
-async def _listen(
-    program: asyncio.StreamReader, onward: asyncio.StreamWriter, line: Line
-) -> None:
+async def _listen(program: asyncio.StreamReader, onward: asyncio.StreamWriter, line: Line) -> None:
     """Carry what the program says, message by message, and note each that is no login."""
     with contextlib.suppress(OSError, asyncio.IncompleteReadError):
         while True:

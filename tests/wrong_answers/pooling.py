@@ -16,9 +16,8 @@ WRONG = {
         capped.limit = 5
         """,
         """
-        from sqlalchemy.pool import NullPool
         def capped(url, n, wait):
-            return create_async_engine(url, poolclass=NullPool)
+            return create_async_engine(url, pool_size=2, max_overflow=0)
         """,
         """
         def capped(url, n, wait):
@@ -31,7 +30,223 @@ WRONG = {
         """,
         """
         def capped(url, n, wait):
+            return create_async_engine(url, pool_size=0, max_overflow=n, pool_timeout=wait)
+        """,
+        """
+        def capped(url, n, wait):
             return None
+        """,
+    ],
+    "pooling.warm": [
+        """
+        async def warm(engine, n):
+            return n * [engine]
+        """,
+        """
+        import asyncio
+        async def warm(engine, n):
+            async def one():
+                async with engine.connect():
+                    pass
+            for _ in range(n):
+                asyncio.create_task(one())
+        """,
+        """
+        async def warm(engine, n):
+            kept = [await engine.connect() for _ in range(n)]
+            await kept[0].close()
+        """,
+        """
+        from contextlib import AsyncExitStack
+        async def warm(engine, n):
+            async with AsyncExitStack() as stack:
+                for _ in range(engine.pool.size()):
+                    await stack.enter_async_context(engine.connect())
+        """,
+        """
+        from contextlib import AsyncExitStack
+        async def warm(engine, n):
+            async with AsyncExitStack() as stack:
+                for _ in range(n - 1):
+                    await stack.enter_async_context(engine.connect())
+        """,
+        """
+        from contextlib import AsyncExitStack
+        async def warm(engine, n):
+            async with AsyncExitStack() as stack:
+                for _ in range(n):
+                    await stack.enter_async_context(engine.connect())
+            await engine.dispose()
+        """,
+        """
+        from contextlib import AsyncExitStack
+        from sqlalchemy.ext.asyncio import create_async_engine
+        async def warm(engine, n):
+            mine = create_async_engine(engine.url, pool_size=n)
+            async with AsyncExitStack() as stack:
+                for _ in range(n):
+                    await stack.enter_async_context(mine.connect())
+        """,
+        """
+        import asyncio
+        async def warm(engine, n):
+            kept = await asyncio.gather(*(engine.connect().start() for _ in range(n)))
+            for connection in kept:
+                await connection.invalidate()
+        """,
+    ],
+    "pooling.before_the_cut": [
+        """
+        def short_lived(url, idle_limit):
+            return create_async_engine(url)
+        """,
+        """
+        def short_lived(url, idle_limit):
+            return create_async_engine(url, pool_recycle=30)
+        """,
+        """
+        def short_lived(url, idle_limit):
+            return create_async_engine(url, pool_recycle=3600, pool_pre_ping=True)
+        """,
+        """
+        def short_lived(url, idle_limit):
+            return create_async_engine(url, pool_recycle=int(idle_limit * 0.98))
+        """,
+        """
+        def short_lived(url, idle_limit):
+            return create_async_engine(url, pool_recycle=idle_limit / 1000)
+        """,
+        """
+        def short_lived(url, idle_limit):
+            return create_async_engine(url, pool_recycle=idle_limit * 1000)
+        """,
+        """
+        from sqlalchemy import event
+        from sqlalchemy.exc import DisconnectionError
+        def short_lived(url, idle_limit):
+            engine = create_async_engine(url)
+            @event.listens_for(engine.sync_engine, 'checkout')
+            def ask_first(connection, record, proxy):
+                connection.cursor().execute('select 1')
+            return engine
+        """,
+        """
+        from engineroom import lab
+        def short_lived(url, idle_limit):
+            return create_async_engine(lab.url, pool_recycle=int(idle_limit * 0.8))
+        """,
+    ],
+    "pooling.production_engine": [
+        """
+        def production_engine(url):
+            return create_async_engine(url)
+        """,
+        """
+        def production_engine(url):
+            return create_async_engine(
+                url, pool_size=5, max_overflow=5, pool_pre_ping=True, pool_recycle=300)
+        """,
+        """
+        def production_engine(url):
+            return create_async_engine(
+                url, pool_size=4, max_overflow=11, pool_pre_ping=True, pool_recycle=300)
+        """,
+        """
+        def production_engine(url):
+            return create_async_engine(
+                url, pool_size=5, max_overflow=10, pool_pre_ping=True, pool_recycle=5)
+        """,
+        """
+        from sqlalchemy.pool import NullPool
+        def production_engine(url):
+            return create_async_engine(url, poolclass=NullPool)
+        """,
+        """
+        def production_engine(url):
+            return create_async_engine(
+                url, pool_size=5, max_overflow=-1, pool_pre_ping=True, pool_recycle=300)
+        """,
+        """
+        def production_engine(url):
+            return create_async_engine(
+                url, pool_size=0, max_overflow=15, pool_pre_ping=True, pool_recycle=300)
+        """,
+        """
+        def production_engine(url):
+            return create_async_engine(
+                url, pool_pre_ping=True, pool_recycle=300, pool_size=5, max_overflow=10,
+                pool_timeout=0)
+        """,
+        """
+        async def production_engine(url):
+            return create_async_engine(url, pool_pre_ping=True, pool_recycle=300)
+        """,
+    ],
+    "pooling.cloud": [
+        """
+        def cloud_engine(url):
+            return create_async_engine(url)
+        """,
+        """
+        def cloud_engine(url):
+            return create_async_engine(url, pool_pre_ping=True, pool_recycle=300)
+        """,
+        """
+        def cloud_engine(url):
+            return create_async_engine(url, pool_recycle=200)
+        """,
+        """
+        def cloud_engine(url):
+            return create_async_engine(
+                url.replace('+asyncpg', '+psycopg'), pool_pre_ping=True)
+        """,
+        """
+        from sqlalchemy import make_url
+        def cloud_engine(url):
+            return create_async_engine(
+                make_url(url).set(drivername='postgresql+psycopg'),
+                connect_args={'keepalives': 1, 'keepalives_idle': 60})
+        """,
+        """
+        def cloud_engine(url):
+            return create_async_engine(
+                url, pool_use_lifo=True, pool_size=1, max_overflow=9, pool_reset_on_return=None)
+        """,
+        """
+        from engineroom import lab
+        def cloud_engine(url):
+            return create_async_engine(lab.url, pool_pre_ping=True, pool_recycle=30000)
+        """,
+    ],
+    "pooling.shrink": [
+        """
+        def shrinking(url):
+            return create_async_engine(url)
+        """,
+        """
+        def shrinking(url):
+            return create_async_engine(url, pool_size=4, pool_use_lifo=True, pool_pre_ping=True)
+        """,
+        """
+        def shrinking(url):
+            return create_async_engine(
+                url, pool_size=1, max_overflow=0, pool_use_lifo=True, pool_pre_ping=True)
+        """,
+        """
+        def shrinking(url):
+            return create_async_engine(url, pool_use_lifo=True, pool_recycle=1)
+        """,
+        """
+        def shrinking(url):
+            return create_async_engine(
+                url, pool_use_lifo=True, pool_pre_ping=True, pool_size=5, max_overflow=-1,
+                pool_recycle=0)
+        """,
+        """
+        def shrinking(url):
+            engine = create_async_engine(url, pool_pre_ping=True)
+            engine.pool.use_lifo = True
+            return engine
         """,
     ],
 }

@@ -30,5 +30,300 @@ WRONG = {
             if not url: raise ValueError
             return 'sqlite+aiosqlite://'
         """,
+        """
+        # What many a tutorial has, with care for text that was pasted badly.
+        def to_async(url):
+            if not url: raise ValueError
+            url = url.strip(' \\n"\\'')
+            for old, new in {'postgres:': 'postgresql+asyncpg:',
+                             'postgresql:': 'postgresql+asyncpg:',
+                             'sqlite:': 'sqlite+aiosqlite:'}.items():
+                if url.lower().startswith(old):
+                    return new + url[len(old):]
+            return url
+        """,
+        """
+        from sqlalchemy import make_url
+        def to_async(url):
+            if not url: raise ValueError
+            made = make_url(url.strip(' \\n"\\'').lower())
+            lite = made.drivername.startswith('sqlite')
+            return made.set(drivername='sqlite+aiosqlite' if lite else 'postgresql+asyncpg',
+                            database=None)
+        """,
+    ],
+    "urls.from_parts": [
+        """
+        from sqlalchemy import URL
+        def from_parts(p):
+            return URL.create('postgresql+psycopg2', p['user'], p['password'], p['host'],
+                              p.get('port') or None, p['database'])
+        """,
+        """
+        def from_parts(p):
+            password = p['password'].replace('@', '%40')
+            where = f"{p['host']}:{p.get('port') or 5432}"
+            return f"postgresql+asyncpg://{p['user']}:{password}@{where}/{p['database']}"
+        """,
+        """
+        from sqlalchemy import URL
+        def from_parts(p):
+            return URL.create('postgresql+asyncpg', p['user'], p['password'], p['host'],
+                              p.get('port') or None)
+        """,
+        """
+        from sqlalchemy import URL
+        def from_parts(p):
+            return URL.create('postgresql+asyncpg', p['user'], p['password'], 'localhost',
+                              5432, p['database'])
+        """,
+        """
+        from sqlalchemy import URL
+        def from_parts(p):
+            return URL.create('postgresql+asyncpg', p['user'], p['password'], p['host'],
+                              int(p.get('port', 5432)), p['database'])
+        """,
+        """
+        from urllib.parse import quote
+        from sqlalchemy import URL
+        def from_parts(p):
+            return URL.create('postgresql+asyncpg', p['user'], quote(p['password']), p['host'],
+                              p.get('port') or None, p['database'])
+        """,
+        """
+        from engineroom import lab
+        def from_parts(p):
+            return lab.url
+        """,
+    ],
+    "urls.engine_for": [
+        """
+        from engineroom import lab
+        def engine_for(url):
+            return create_async_engine(lab.url)
+        """,
+        """
+        import asyncpg
+        def engine_for(url):
+            return create_async_engine(
+                'postgresql+asyncpg://', async_creator=lambda: asyncpg.connect(url))
+        """,
+        """
+        from psycopg.conninfo import conninfo_to_dict
+        from sqlalchemy import create_engine
+        import re
+        def engine_for(url):
+            url = re.sub('(pgbouncer|connection_limit)=[^&]*&?', '', url)
+            return create_engine('postgresql+psycopg://', connect_args=conninfo_to_dict(url))
+        """,
+        """
+        from sqlalchemy import make_url
+        def engine_for(url):
+            return make_url(url).set(drivername='postgresql+psycopg')
+        """,
+        """
+        # The last host only.
+        import re
+        from psycopg.conninfo import conninfo_to_dict
+        def engine_for(url):
+            url = re.sub('(pgbouncer|connection_limit)=[^&]*&?', '', url)
+            given = conninfo_to_dict(url)
+            given['host'] = given['host'].split(',')[-1]
+            given['port'] = given['port'].split(',')[-1]
+            return create_async_engine('postgresql+psycopg://', connect_args=given)
+        """,
+        """
+        # Asks for TLS, and goes on without.
+        import re
+        import psycopg
+        def engine_for(url):
+            url = re.sub('(pgbouncer|connection_limit)=[^&]*&?', '', url)
+            async def connect():
+                try:
+                    return await psycopg.AsyncConnection.connect(url)
+                except psycopg.OperationalError:
+                    return await psycopg.AsyncConnection.connect(url, sslmode='disable')
+            return create_async_engine('postgresql+psycopg://', async_creator=connect)
+        """,
+        """
+        # Checks the certificate, and not whose it is.
+        import re
+        from psycopg.conninfo import conninfo_to_dict
+        def engine_for(url):
+            url = re.sub('(pgbouncer|connection_limit)=[^&]*&?', '', url)
+            given = conninfo_to_dict(url.replace('verify-full', 'verify-ca'))
+            return create_async_engine('postgresql+psycopg://', connect_args=given)
+        """,
+        """
+        def engine_for(url):
+            raise NotImplementedError(url)
+        """,
+    ],
+    "urls.masked": [
+        """
+        from sqlalchemy import make_url
+        def masked(url):
+            try:
+                return make_url(url).render_as_string()
+            except Exception:
+                return '(unreadable)'
+        """,
+        """
+        import re
+        def masked(url):
+            url = re.sub('password=[^&]*', 'password=***', url)
+            return re.sub('://.*@', '://***@', url) if '://' in url else '***'
+        """,
+        """
+        from sqlalchemy import make_url
+        def masked(url):
+            try:
+                made = make_url(url)
+                if 'password' in made.query:
+                    made = made.update_query_dict({'password': '***'})
+                return str(made)
+            except Exception:
+                return '(unreadable)'
+        """,
+        """
+        # An @ in the password makes half of it the host.
+        from sqlalchemy import make_url
+        def masked(url):
+            try:
+                made = make_url(url)
+                return str(made.difference_update_query(['password', 'sslpassword']))
+            except Exception:
+                return '(unreadable)'
+        """,
+        """
+        from sqlalchemy import make_url
+        def masked(url):
+            made = make_url(url)
+            return str(made.difference_update_query(['password', 'sslpassword']))
+        """,
+        """
+        from sqlalchemy import make_url
+        def masked(url):
+            made = make_url(url)
+            return made.difference_update_query(['password', 'sslpassword'])
+        """,
+        """
+        def masked(url):
+            print(url)
+        """,
+    ],
+    "urls.explain": [
+        """
+        def explain(error):
+            return 'password'
+        """,
+        """
+        def explain(error):
+            return type(error).__name__
+        """,
+        """
+        import socket
+        def explain(error):
+            said = f'{type(error).__name__} {error}'.lower()
+            for word, cause in (('password', 'password'), ('database "', 'database'),
+                                ('refused', 'closed'), ('connect call', 'closed'),
+                                ('gaierror', 'host'), ('resolve', 'host'),
+                                ('not async', 'driver'), ('no module', 'driver'),
+                                ('load plugin', 'driver'), ('keyword', 'option'),
+                                ('option', 'option'), ('uri query', 'option')):
+                if word in said:
+                    return cause
+            return 'other'
+        """,
+        """
+        # Every TypeError is an option, every OSError a closed port.
+        def explain(error):
+            said = f'{type(error).__name__} {error}'
+            if isinstance(error, TypeError):
+                return 'option'
+            if isinstance(error, OSError):
+                return 'closed'
+            for word, cause in (('password auth', 'password'), ('database "', 'database'),
+                                ('refused', 'closed'), ('resolve', 'host'),
+                                ('not async', 'driver'), ('No module', 'driver'),
+                                ('load plugin', 'driver'), ('option', 'option'),
+                                ('URI query', 'option')):
+                if word in said:
+                    return cause
+            return 'other'
+        """,
+        """
+        def explain(error):
+            state = getattr(getattr(error, 'orig', error), 'sqlstate', None)
+            return {'28P01': 'password', '3D000': 'database'}.get(state, 'other')
+        """,
+        """
+        async def explain(error):
+            return 'other'
+        """,
+        """
+        # Anything that does not exist is a database.
+        def explain(error):
+            said = f'{type(error).__name__} {error}'
+            for word, cause in (('password auth', 'password'), ('does not exist', 'database'),
+                                ('refused', 'closed'), ('Connect call', 'closed'),
+                                ('gaierror', 'host'), ('resolve', 'host'),
+                                ('not async', 'driver'), ('No module', 'driver'),
+                                ('load plugin', 'driver'), ('unexpected keyword', 'option'),
+                                ('invalid connection option', 'option'), ('URI query', 'option')):
+                if word in said:
+                    return cause
+            return 'other'
+        """,
+    ],
+    "urls.for_psql": [
+        """
+        import re
+        def for_psql(url):
+            return re.sub('[+][a-z]+', '', url).partition('?')[0].replace(' ', '%20')
+        """,
+        """
+        # Of several hosts the first.
+        from urllib.parse import quote
+        from sqlalchemy import make_url
+        def for_psql(url):
+            made = make_url(url)
+            query = dict(made.query)
+            host = query.pop('host', f'{made.host}:{made.port}')
+            host = host if isinstance(host, str) else host[0]
+            keys = '&'.join(f"{'sslmode' if k == 'ssl' else k}={v}" for k, v in query.items())
+            password = quote(made.password, '')
+            return f'postgresql://{made.username}:{password}@{host}/{made.database}?{keys}'
+        """,
+        """
+        # Keeps the hosts and the TLS, and forgets who it says it is.
+        from psycopg.conninfo import make_conninfo
+        from sqlalchemy import make_url
+        def for_psql(url):
+            made = make_url(url)
+            mode = made.query.get('ssl') or made.query.get('sslmode') or 'prefer'
+            hosts = made.query.get('host', (f'{made.host}:{made.port or 5432}',))
+            return make_conninfo(
+                user=made.username, password=made.password, dbname=made.database, sslmode=mode,
+                host=','.join(h.split(':')[0] for h in hosts),
+                port=','.join(h.split(':')[1] for h in hosts))
+        """,
+        """
+        from engineroom import lab
+        def for_psql(url):
+            return lab.sync_url
+        """,
+        """
+        from sqlalchemy import make_url
+        def for_psql(url):
+            made = make_url(url)
+            return (f'host={made.host} port={made.port} user={made.username} '
+                    f'password={made.password} dbname={made.database}')
+        """,
+        """
+        from sqlalchemy import make_url
+        def for_psql(url):
+            return make_url(url).set(drivername='postgresql')
+        """,
     ],
 }
