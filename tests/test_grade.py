@@ -175,3 +175,8 @@ def test_magics_and_shell_escapes_do_nothing() -> None:
     assert "y = 5 % 3" in code
     assert Cell(1, cells[1]).code == ""
     assert Cell(0, "if True:\n    !ls\n").tree is not None
+
+
+def test_a_functions_own_variables_need_no_cell() -> None:
+    cells = ["made = connect()", "def f(url):\n    made = url\n    return [made for url in made]"]
+    assert sources_for(cells) == [1]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import builtins
 import re
+import symtable
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -55,12 +56,24 @@ class Cell:
         """Names that the cell reads, anywhere in it, and does not get from Python itself."""
         if self.tree is None:
             return set()
-        names = {
-            node.id
-            for node in ast.walk(self.tree)
-            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
-        }
+        names = _names_from_outside(self.code)
         return names - set(dir(builtins))
+
+
+def _names_from_outside(code: str) -> set[str]:
+    """What the code looks up at the top: a function's own variables are its own business."""
+    found: set[str] = set()
+    tables = [symtable.symtable(code, "<cell>", "exec")]
+    while tables:
+        table = tables.pop()
+        tables += table.get_children()
+        top = table.get_type() == "module"
+        found |= {
+            symbol.get_name()
+            for symbol in table.get_symbols()
+            if symbol.is_referenced() and (top or symbol.is_global())
+        }
+    return found
 
 
 def _without_magic(match: re.Match[str]) -> str:

@@ -83,6 +83,8 @@ class Nursery:
             self._subjects[number] = subject
             self._ask({"op": "lab", "lab": lab})
             self._ask({"op": "fork", "number": number}, theirs)
+        # A cold nursery imports for a while; that is not the learner's time.
+        await subject.born()
         return subject
 
     def kill(self, number: int) -> None:
@@ -120,6 +122,8 @@ class Nursery:
                 size = size_of(await reader.readexactly(HEAD_SIZE))
                 message = json.loads(await reader.readexactly(size))
                 subject = self._subjects.get(message["number"])
+                if subject is not None and "pid" in message:
+                    subject.birth.set()
                 if subject is not None and "status" in message:
                     self._subjects.pop(message["number"])
                     subject.ended(message["status"])
@@ -141,10 +145,17 @@ class Subject:
         self._socket = connection
         self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._turn = asyncio.Lock()
+        self.birth = asyncio.Event()
         self.kind = ""
         self.answer = ""
 
+    async def born(self) -> None:
+        """Wait until the process is there, or will never be."""
+        async with asyncio.timeout(60):
+            await self.birth.wait()
+
     def ended(self, status: int) -> None:
+        self.birth.set()
         if not self._end.done():
             self._end.set_result(status)
 

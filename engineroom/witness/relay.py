@@ -1,14 +1,14 @@
 """The relay: a clear line between a program and its server, where every message is counted.
 
 A program that connects here reaches the server as it would without; what it says can be read, and
-the line can be cut, or go silent as a line does when something on its way forgets it.
+the line can be cut, or go silent as a line does when something on its way forgets it. The server
+has to take clear connections, as the lab's own do.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import ssl
 import struct
 from collections.abc import Coroutine
 from types import TracebackType
@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 
 # What may come before a login, told by a number where the version would stand.
 _WANTS_TLS, _WANTS_GSS = 80877103, 80877104
+# A program here may be a stranger's: what it says is carried, and kept, within these limits.
+_MESSAGE_LIMIT = 16 * 2**20
+_KEPT_MESSAGES, _KEPT_CHARACTERS = 10_000, 1_000
 
 
 class Message(NamedTuple):
@@ -38,10 +41,9 @@ class Line:
 class Relay:
     """Listens on loopback while its ``async with`` block lasts; use its ``url`` in a program."""
 
-    def __init__(self, url: str, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str) -> None:
         self.lines: list[Line] = []
         self._url = urlsplit(url)
-        self._tls = tls
         self._tasks: set[asyncio.Task[None]] = set()
         self._ends: set[asyncio.StreamWriter] = set()
 
@@ -98,7 +100,9 @@ class Relay:
         onward: asyncio.StreamWriter | None = None
         try:
             first = await _first(program, answer)
-            server, onward = await self._reach()
+            server, onward = await asyncio.open_connection(
+                self._url.hostname or "localhost", self._url.port or 5432
+            )
             self._ends.add(onward)
             onward.write(first)
             back = self._start(_pour(server, answer, line))
@@ -114,22 +118,14 @@ class Relay:
                     end.close()
                     self._ends.discard(end)
 
-    async def _reach(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        host, port = self._url.hostname or "localhost", self._url.port or 5432
-        if self._tls is None:
-            return await asyncio.open_connection(host, port)
-        reader, writer = await asyncio.open_connection(host, port)
-        writer.write(struct.pack("!II", 8, _WANTS_TLS))
-        if await reader.readexactly(1) == b"S":
-            await writer.start_tls(self._tls, server_hostname=host)
-        return reader, writer
-
 
 async def _first(program: asyncio.StreamReader, answer: asyncio.StreamWriter) -> bytes:
     """The packet that begins a session; who asks for TLS before it is told that there is none."""
     while True:
         head = await program.readexactly(8)
         size, code = struct.unpack("!II", head)
+        if not 8 <= size <= 10_000:
+            raise ConnectionError("no client of Postgres begins so")
         body = await program.readexactly(size - 8)
         if code not in (_WANTS_TLS, _WANTS_GSS):
             return head + body
@@ -142,8 +138,10 @@ async def _listen(program: asyncio.StreamReader, onward: asyncio.StreamWriter, l
         while True:
             head = await program.readexactly(5)
             kind, size = struct.unpack("!cI", head)
+            if not 4 <= size <= _MESSAGE_LIMIT:
+                return
             body = await program.readexactly(size - 4)
-            if kind != b"p":
+            if kind != b"p" and len(line.said) < _KEPT_MESSAGES:
                 line.said.append(Message(kind.decode("latin-1"), _sql(kind, body)))
             if not line.silent:
                 onward.write(head + body)
@@ -153,7 +151,7 @@ async def _listen(program: asyncio.StreamReader, onward: asyncio.StreamWriter, l
 def _sql(kind: bytes, body: bytes) -> str:
     texts = body.split(b"\0")
     found = {b"Q": texts[:1], b"P": texts[1:2]}.get(kind, [b""])
-    return b"".join(found).decode(errors="replace")
+    return b"".join(found)[:_KEPT_CHARACTERS].decode(errors="replace")
 
 
 async def _pour(server: asyncio.StreamReader, answer: asyncio.StreamWriter, line: Line) -> None:
