@@ -299,11 +299,12 @@ def on_a_terminal(lab: Lab, *words: str, **env: str) -> str:
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 def test_a_terminal_that_knows_few_letters_is_no_trouble(up_lab: Lab, encoding: str) -> None:
+    # Without PATH something optional is missing, and its arrow is no letter of theirs.
     for words in (("db", "status"), ("doctor",), ("--help",), ("db", "up")):
         done = subprocess.run(
             [*up_lab.python, "-m", "engineroom.cli", *words],
             capture_output=True,
-            env=up_lab.env | {"PYTHONIOENCODING": encoding},
+            env=up_lab.env | {"PYTHONIOENCODING": encoding, "PATH": "/nonexistent"},
             check=False,
         )
         assert b"Traceback" not in done.stderr, done.stderr

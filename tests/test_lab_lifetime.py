@@ -253,7 +253,7 @@ def test_an_interrupt_while_something_starts_costs_no_data(lab: Lab) -> None:
     kernel.send("lab.tiny.url")
     eventually(lambda: list((lab.home / "side").rglob("data")), "the tiny server is on its way")
     kernel.interrupt()
-    with pytest.raises(KernelError, match="KeyboardInterrupt"):
+    with suppress(KernelError):  # unless the server was quicker than the interrupt
         kernel.receive()
     assert kernel.run("lab.postgres.database") == database
     assert query(kernel, "select answer from kept") == [(42,)]

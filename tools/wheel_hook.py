@@ -15,5 +15,5 @@ class WheelHook(BuildHookInterface[Any]):
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version != "standard":
             return
-        for name in ("notebooks", "labconfig"):
+        for name in filter(lambda n: Path(self.root, n).is_dir(), ("notebooks", "labconfig")):
             build_data["force_include"][str(Path(self.root, name))] = f"engineroom/_course/{name}"

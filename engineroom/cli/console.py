@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import TextIOWrapper
 
 from rich.console import Console
 from rich.text import Text
 
 from engineroom.errors import EngineRoomError
 from engineroom.lab.model import Say
+
+# Where the terminal lacks a letter, a question mark does: no output is worth a traceback.
+for _stream in (sys.stdout, sys.stderr):
+    if isinstance(_stream, TextIOWrapper):
+        _stream.reconfigure(errors="replace")
 
 # A path or URL must survive copying: no wrapping, no highlighting, no markup from data.
 out = Console(highlight=False, soft_wrap=True)
