@@ -284,6 +284,34 @@ async def test_nothing_stays_in_the_database_between_checks(verdict_of: Judge) -
     assert (await verdict_of(ANSWER, RIGHT)).status == "passed"
 
 
+async def test_ending_the_witnesss_connection_earns_nothing_and_harms_nobody(
+    verdict_of: Judge,
+) -> None:
+    program = """
+    from sqlalchemy import text
+    class Engine:
+        def __init__(self, url, n, wait):
+            self.real = create_async_engine(url, pool_size=n, max_overflow=0, pool_timeout=wait)
+        def connect(self):
+            return self
+        async def __aenter__(self):
+            self.open = await self.real.connect()
+            await self.open.execute(text(
+                "select pg_terminate_backend(pid) from pg_stat_activity"
+                " where usename = current_user and pid <> pg_backend_pid()"))
+            return self.open
+        async def __aexit__(self, *_):
+            await self.open.close()
+        async def dispose(self):
+            await self.real.dispose()
+    def capped(url, n, wait):
+        return Engine(url, n, wait)
+    """
+    verdict = await verdict_of(ANSWER, program)
+    assert verdict.status not in ("passed", "not_attempted")
+    assert (await verdict_of(ANSWER, RIGHT)).status == "passed"
+
+
 async def test_two_checks_at_once_do_not_mix(verdict_of: Judge) -> None:
     both = await asyncio.gather(
         verdict_of("urls.to_async", EXERCISES["urls.to_async"].right[0]),

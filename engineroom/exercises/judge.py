@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import asyncpg
+
 from engineroom.errors import EngineRoomError
 from engineroom.exercises.model import (
     Draw,
@@ -122,6 +124,12 @@ async def _decide(
         )
     except Gone as gone:
         return _gone(exercise, gone)
+    except (asyncpg.InterfaceError, asyncpg.PostgresError, ConnectionError):
+        if witness is None or not await witness.was_cut_off():
+            raise
+        return _verdict(
+            exercise, "crashed", "Your code ended the connection that its check stands on."
+        )
     except BadFrame as error:
         return _verdict(
             exercise, "crashed", f"Your code answered in a way no check asks for: {error}."
@@ -226,6 +234,7 @@ async def _tidy(witness: Witness) -> None:
     try:
         async with asyncio.timeout(5):
             await witness.cut()
+            await witness.mend()
             await witness.execute("drop schema public cascade; create schema public")
     except (OSError, TimeoutError):
         pass

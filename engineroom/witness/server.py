@@ -52,10 +52,24 @@ class Witness:
             self._tenant["witness_password"],
             self._tenant["witness_database"],
         )
-        self._hand = await self._connect(
-            self._tenant["owner"], self._tenant["owner_password"], self._tenant["database"]
-        )
-        self._own = {self._hand.get_server_pid()}
+        await self.mend()
+
+    async def mend(self) -> None:
+        """Have a hand again: a learner's code may end its own role's connections, this one too."""
+        if self._hand is None or self._hand.is_closed():
+            self._hand = await self._connect(
+                self._tenant["owner"], self._tenant["owner_password"], self._tenant["database"]
+            )
+            self._own = {self._hand.get_server_pid()}
+
+    async def was_cut_off(self) -> bool:
+        """Whether the owner's connection of ours was ended while the server goes on."""
+        if self._hand is None or not self._hand.is_closed() or self._eye is None:
+            return False
+        try:
+            return bool(await self._eye.fetchval("select true"))
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            return False
 
     async def close(self) -> None:
         for connection in (self._eye, self._hand):
