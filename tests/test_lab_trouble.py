@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import psycopg
 import pytest
 import trustme
@@ -485,7 +486,7 @@ def test_a_server_that_an_earlier_keeper_left_is_ended_and_the_data_kept(lab: La
     lab.cli("db", "up", check=True)
     url = lab.cli("db", "url", check=True).stdout.strip()
     query(url, "create table kept as select 42 as answer")
-    command = [*find_process(lab.postmaster)]
+    command = psutil.Process(lab.postmaster).cmdline()
     lab.cli("db", "down", check=True)
     stopped(lab)
     left = subprocess.Popen(
@@ -505,10 +506,6 @@ def test_a_server_that_an_earlier_keeper_left_is_ended_and_the_data_kept(lab: La
         left.kill()
         left.wait()
     lab.cli("db", "down", check=True)
-
-
-def find_process(pid: int) -> list[str]:
-    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0").split("\0")
 
 
 @pytest.mark.parametrize(
