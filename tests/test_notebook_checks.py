@@ -112,6 +112,13 @@ def test_progress_survives_the_kernel_and_can_be_forgotten(common_lab: Lab) -> N
     assert common_lab.cli("progress", "--reset", "no.such").returncode == 1
 
 
+def test_a_run_that_keeps_no_history_is_judged_all_the_same(common_lab: Lab) -> None:
+    with notebook(common_lab) as learner:
+        for source in (f"from checks import pooling\n{RIGHT.splitlines()[0]}", CEILING.right[0]):
+            learner._client.execute_interactive(source, timeout=60, store_history=False)
+        assert "passed" in learner.run("pooling.ceiling.check()")["text/plain"]
+
+
 def test_eight_notebooks_at_once_lose_no_step(tmp_path: Path) -> None:
     async def steps() -> list[int]:
         several = [Progress(tmp_path) for _ in range(8)]

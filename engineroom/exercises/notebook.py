@@ -13,6 +13,7 @@ from typing import Any
 
 from engineroom.errors import EngineRoomError
 from engineroom.exercises.cards import HintCard, SolutionCard, VerdictCard
+from engineroom.exercises.cells import executed
 from engineroom.exercises.model import Exercise, Verdict
 
 
@@ -109,12 +110,9 @@ def _ask(what: str, exercise: Exercise, **more: Any) -> dict[str, Any]:
 
 def executed_cells() -> list[tuple[int, str]]:
     """What the learner has run in this session, in the order they ran it."""
-    from IPython import get_ipython
-
-    shell = get_ipython()
-    if shell is None:
+    found = executed()
+    if found is None:
         raise EngineRoomError(
-            "Checks run in a notebook, where your cells are.", "engineroom check NOTEBOOK"
+            "Checks run in a notebook, where your cells are.", "make lab, and open a lesson"
         )
-    history = shell.history_manager.input_hist_raw
-    return [(number, source) for number, source in enumerate(history) if source.strip()]
+    return found
