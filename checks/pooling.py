@@ -227,7 +227,7 @@ async def rush(capped: Any, url: str, at_most: int, wait: float, extra: int) -> 
 )
 async def ceiling(trial: Trial) -> None:
     for at_most in trial.draw.sample(range(2, 8), 2):
-        wait, extra, standing = trial.draw.uniform(0.1, 0.3), 3, 0
+        wait, extra, standing = trial.draw.uniform(10, 20), 3, 0
         before = await trial.witness.logins()
         async with trial.witness.gate() as gate:
             steps = trial.subject.steps(rush, trial.lab.url, at_most, wait, extra)

@@ -6,6 +6,7 @@ the learner put there and nothing else.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -47,6 +48,7 @@ class Progress:
     def __init__(self, home: Path) -> None:
         self._file = home / "progress.db"
         self._engine: AsyncEngine | None = None
+        self._opening = asyncio.Lock()
 
     async def after(self, verdict: Verdict) -> None:
         """Remember a verdict; a passed exercise stays passed."""
@@ -103,15 +105,20 @@ class Progress:
             await session.commit()
 
     async def _session(self) -> AsyncSession:
-        if self._engine is None:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._engine = create_async_engine(
-                f"sqlite+aiosqlite:///{self._file}", connect_args={"timeout": 10}
-            )
-            _begin_at_once(self._engine.sync_engine)
-            async with self._engine.begin() as connection:
-                await connection.run_sync(_Kept.metadata.create_all)
+        async with self._opening:  # nobody asks before the table is there
+            if self._engine is None:
+                self._engine = await self._open()
         return AsyncSession(self._engine, expire_on_commit=False)
+
+    async def _open(self) -> AsyncEngine:
+        self._file.parent.mkdir(parents=True, exist_ok=True)
+        engine = create_async_engine(
+            f"sqlite+aiosqlite:///{self._file}", connect_args={"timeout": 10}
+        )
+        _begin_at_once(engine.sync_engine)
+        async with engine.begin() as connection:
+            await connection.run_sync(_Kept.metadata.create_all)
+        return engine
 
 
 def _begin_at_once(engine: Engine) -> None:
