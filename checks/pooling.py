@@ -15,24 +15,28 @@ lesson = Lesson(
             "Set the most connections an engine opens, and how long a request may queue",
             "apply",
             "B1",
+            "Connection pools",
         ),
         Objective(
             "pooling.lifecycle",
             "Tell when a pool opens, keeps and closes a connection, by the server's count",
             "analyze",
             "B1",
+            "Connection pools",
         ),
         Objective(
             "pooling.health",
             "Choose between pre-ping and recycle for a host that closes idle connections",
             "evaluate",
             "B1",
+            "Connection pools",
         ),
         Objective(
             "pooling.production",
             "Configure an engine with pooling fit for production",
             "apply",
             "B1",
+            "Connection pools",
         ),
     ),
     codes={

@@ -13,22 +13,40 @@ lesson = Lesson(
     "What people paste",
     minutes=35,
     objectives=(
-        Objective("urls.convert", "Turn a pasted URL into one for an async driver.", "apply", "B1"),
         Objective(
-            "urls.compose", "Put a URL together from parts that nobody has checked.", "apply", "B1"
+            "urls.convert",
+            "Turn a pasted URL into one for an async driver.",
+            "apply",
+            "B1",
+            "Database URLs",
+        ),
+        Objective(
+            "urls.compose",
+            "Put a URL together from parts that nobody has checked.",
+            "apply",
+            "B1",
+            "Database URLs",
         ),
         Objective(
             "urls.options",
             "Say which keys of a URL belong to which driver, and keep what they ask for.",
             "analyze",
             "B1",
+            "Database URLs",
         ),
-        Objective("urls.hide", "Log where a program connects without its secrets.", "apply", "A2"),
+        Objective(
+            "urls.hide",
+            "Log where a program connects without its secrets.",
+            "apply",
+            "A2",
+            "Database URLs",
+        ),
         Objective(
             "urls.diagnose",
             "Tell a connection's failures apart by what they carry.",
             "analyze",
             "B1",
+            "Database URLs",
         ),
     ),
 )

@@ -65,7 +65,11 @@ lesson = Lesson(
     "{lesson}",
     "{title}",
     minutes=20,
-    objectives=(Objective("ask", "Ask Postgres and use its answer", "apply", "A2"),),
+    objectives=(
+        Objective(
+            "ask", "Ask Postgres and use its answer", "apply", "A2", "Async engines"
+        ),
+    ),
     codes={{
         "{code}-01": "Postgres was not asked: the answer was worked out in Python.",
         "{code}-02": "What came back is not the product of the two numbers.",

@@ -208,14 +208,27 @@ class Exercise:
         return f"{self.id}: .check(), .hint(), .solution()"
 
 
+Skill = Literal[
+    "Async engines",
+    "Database URLs",
+    "Connection pools",
+    "Database security",
+    "Test databases",
+    "Tables and models",
+    "Sessions and queries",
+    "Services",
+]
+
+
 @dataclass(frozen=True)
 class Objective:
-    """What a learner can do after the lesson, and how one would tell."""
+    """What a learner can do after the lesson, and which skill it adds to."""
 
     id: str
     text: str
     bloom: Literal["remember", "understand", "apply", "analyze", "evaluate", "create"]
     level: Literal["A1", "A2", "B1", "B2", "C1"]
+    skill: Skill
 
 
 @dataclass
@@ -226,6 +239,10 @@ class Lesson:
     title: str
     minutes: int = 30
     objectives: tuple[Objective, ...] = ()
+    stuck: str = ""
+    """The gentler way through: what to hold on to for who gets stuck."""
+    further: str = ""
+    """The way on, for who wants more."""
     codes: dict[str, str] = field(default_factory=dict)
     """What each code means, how to see it oneself and what to do: its page in ``docs/codes``."""
     exercises: dict[str, Exercise] = field(default_factory=dict)

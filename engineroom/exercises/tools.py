@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-
 _steady = time.monotonic  # the real one, whatever ``make_clocks_movable`` puts in its place
 
 
