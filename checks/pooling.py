@@ -39,6 +39,8 @@ lesson = Lesson(
             "Connection pools",
         ),
     ),
+    stuck="Build the smallest engine there is, from a URL alone, and add one parameter at a time.",
+    further="Let the pool shrink: after a rush, close what nobody needs.",
     codes={
         "POOL-01": "The engine opened more connections than it may. A pool keeps `pool_size` and "
         "opens up to `max_overflow` more, ten unless you say otherwise; only their sum is a "

@@ -12,6 +12,8 @@ lesson = Lesson(
     "urls",
     "What people paste",
     minutes=35,
+    stuck="Take one URL apart by hand with `make_url`, and change a part at a time.",
+    further="Write the way back: text that `psql` takes, from a URL for either driver.",
     objectives=(
         Objective(
             "urls.convert",

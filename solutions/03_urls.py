@@ -18,13 +18,7 @@
 #
 # It is one line of text, and it decides where all bookings go. Today the desk learns to read it.
 #
-# By the end you can
-#
-# - turn a pasted URL into one for an async driver;
-# - put a URL together from parts that nobody has checked;
-# - say which key of a URL belongs to which driver, and keep what it asks for;
-# - log where a program connects, and no secret;
-# - tell a refused password from a closed port, and both from a missing driver.
+# <!-- objectives -->
 
 # %%
 import os

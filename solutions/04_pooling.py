@@ -18,12 +18,7 @@
 # Nothing in the program changed over lunch. Something happened in its *pool*: the place where
 # an engine keeps the connections that nobody is using.
 #
-# By the end you can
-#
-# - tell when a pool opens, keeps and closes a connection, by what Postgres counts;
-# - set the most connections an engine opens, and how long a request may queue for one;
-# - choose between *pre-ping* and *recycle* for a host that closes idle connections;
-# - put together an engine that is fit for production.
+# <!-- objectives -->
 
 # %%
 import asyncio

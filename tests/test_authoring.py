@@ -99,6 +99,24 @@ def test_a_new_lesson_is_two_files_and_holds(tmp_path: Path, common_lab: Lab) ->
     assert counted == [1, 1, 2, 1, 0]
 
 
+def test_the_header_comes_from_the_lesson(course: Course) -> None:
+    source = course.root / "solutions/00_tides.py"
+    source.write_text(
+        source.read_text().replace("# %%\n", "# %% [markdown]\n# <!-- objectives -->\n\n# %%\n", 1)
+    )
+    assert course.run("build").returncode == 0
+    notebook = json.loads((course.root / "notebooks/00_tides.ipynb").read_text())
+    words = "".join(part for cell in notebook["cells"] for part in cell["source"])
+    assert "ask Postgres and use its answer; *(A2, apply)*" in words
+    assert "**Skills:** Async engines" in words
+    assert notebook["metadata"]["engineroom"]["skills"] == ["Async engines"]
+    assert "version" not in notebook["metadata"]["language_info"]
+    # Another objective makes the notebook stale, though its source is as before.
+    check = course.root / "checks/tides.py"
+    check.write_text(check.read_text().replace("Ask Postgres and use", "Ask a server and use"))
+    assert course.run("build", "--check").returncode == 1
+
+
 def test_building_again_touches_no_file(built: Course) -> None:
     before = built.files
     assert built.run("build").returncode == 0

@@ -55,7 +55,9 @@ class Target:
         import nbformat
 
         notebook = self.source.notebook(solved=self.solved)
+        language = dict(notebook.metadata["language_info"])
         await _execute(notebook, self.path)
+        notebook.metadata["language_info"] = language  # the kernel wrote its version there
         notebook.metadata.pop("widgets", None)
         for cell in notebook.cells:
             _tidy(cell, self.path)

@@ -15,7 +15,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from engineroom.authoring.header import PLACE, about, header
 from engineroom.errors import EngineRoomError
+from engineroom.exercises.lessons import known_lessons
 
 _ANSWER = re.compile(
     r"^([ \t]*)# <answer>[ \t]*\n(.*?)^[ \t]*# </answer>[ \t]*(?:\n|\Z)", re.MULTILINE | re.DOTALL
@@ -69,6 +71,9 @@ class LessonSource:
             "language_info": {"name": "python", "file_extension": ".py"},
             "engineroom": {"lesson": self.lesson, "built_from": self.digest},
         }
+        known = known_lessons().get(self.lesson)
+        if known is not None:
+            made.metadata["engineroom"] |= about(known)
         for number, cell in enumerate(self._cells(), start=1):
             # The same id from one build to the next, so that a diff shows what changed.
             cell.id = f"{self.lesson.replace('_', '-')}-{number:02}"
@@ -83,6 +88,8 @@ class LessonSource:
                 {"tags": tags} if tags else {}
             )
             if cell.cell_type == "markdown":
+                if known is not None:
+                    cell.source = cell.source.replace(PLACE, header(known))
                 self._attach(cell)
             made.cells.append(cell)
         return made
