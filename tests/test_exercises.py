@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pkgutil
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib import import_module
 from typing import Any
@@ -66,6 +67,8 @@ async def test_a_right_answer_passes(
 ) -> None:
     verdict = await verdict_of(identifier, program)
     assert (verdict.status, verdict.message) == ("passed", "")
+    # Nothing is said to be left behind but by an answer whose point that is.
+    assert verdict.notes == () or "ensure_future" in program
     assert verdict.points == verdict.max_points
 
 
@@ -284,32 +287,59 @@ async def test_nothing_stays_in_the_database_between_checks(verdict_of: Judge) -
     assert (await verdict_of(ANSWER, RIGHT)).status == "passed"
 
 
+async def test_what_an_answer_leaves_behind_is_said_and_ended(verdict_of: Judge) -> None:
+    leaves = """
+        import asyncio
+        left = []
+        def capped(url, n, wait):
+            left.append(asyncio.ensure_future(asyncio.sleep(999)))
+            engine = create_async_engine(url, pool_size=n, max_overflow=0, pool_timeout=wait)
+            left.append(asyncio.ensure_future(asyncio.open_connection('127.0.0.1', PORT)))
+            return engine
+        """
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        verdict = await verdict_of(ANSWER, leaves.replace("PORT", str(port)))
+    assert verdict.status == "passed"
+    assert verdict.notes == (
+        "Your code left 2 tasks behind; the check ended them.",
+        "Your code left 2 connections behind; the check ended them.",
+    )
+
+
 async def test_ending_the_witnesss_connection_earns_nothing_and_harms_nobody(
     verdict_of: Judge,
 ) -> None:
     program = """
-    from sqlalchemy import text
-    class Engine:
-        def __init__(self, url, n, wait):
-            self.real = create_async_engine(url, pool_size=n, max_overflow=0, pool_timeout=wait)
-        def connect(self):
-            return self
-        async def __aenter__(self):
-            self.open = await self.real.connect()
-            await self.open.execute(text(
-                "select pg_terminate_backend(pid) from pg_stat_activity"
-                " where usename = current_user and pid <> pg_backend_pid()"))
-            return self.open
-        async def __aexit__(self, *_):
-            await self.open.close()
-        async def dispose(self):
-            await self.real.dispose()
+    import asyncpg
     def capped(url, n, wait):
-        return Engine(url, n, wait)
+        async def alone():
+            connection = await asyncpg.connect(url.replace('+asyncpg', ''))
+            await connection.execute('create table if not exists public.litter (n int)')
+            await connection.execute(
+                'select pg_terminate_backend(pid) from pg_stat_activity'
+                ' where usename = current_user and pid <> pg_backend_pid()')
+            return connection
+        return create_async_engine(
+            url, async_creator=alone, pool_size=n, max_overflow=0, pool_timeout=wait)
     """
     verdict = await verdict_of(ANSWER, program)
-    assert verdict.status not in ("passed", "not_attempted")
-    assert (await verdict_of(ANSWER, RIGHT)).status == "passed"
+    assert (verdict.status, verdict.points) == ("crashed", 0)
+    assert "ended the connection" in verdict.message
+    looks_for_litter = """
+        import asyncpg
+        def capped(url, n, wait):
+            async def look():
+                connection = await asyncpg.connect(url.replace('+asyncpg', ''))
+                if await connection.fetchval("select to_regclass('public.litter')"):
+                    raise ValueError('there is litter')
+                return connection
+            return create_async_engine(
+                url, async_creator=look, pool_size=n, max_overflow=0, pool_timeout=wait)
+        """
+    assert (await verdict_of(ANSWER, looks_for_litter)).status == "passed"
 
 
 async def test_two_checks_at_once_do_not_mix(verdict_of: Judge) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from html import escape
 
@@ -26,6 +27,7 @@ _STYLE = """<style>
 .er-card .er-word { color: var(--er-tone); font-weight: 600; }
 .er-card .er-small { opacity: .8; font-size: .9em; }
 .er-card code { font-size: .95em; }
+.er-card summary { cursor: pointer; }
 [data-jp-theme-light="false"] .er-card { --er-tone: var(--er-dark); }
 @media (prefers-color-scheme: dark) {
   :root:not([data-jp-theme-light]) body:not([data-jp-theme-light]) .er-card {
@@ -39,6 +41,8 @@ class VerdictCard:
     """A verdict as a notebook shows it."""
 
     verdict: Verdict
+    meaning: str = ""
+    """What the verdict's code means, from the lesson's page of codes."""
 
     def _points(self) -> str:
         verdict = self.verdict
@@ -50,7 +54,8 @@ class VerdictCard:
         lines = [f"{mark} {verdict.exercise}: {word.lower()}, {self._points()}"]
         lines += [f"  {part}" for part in (verdict.message, verdict.where, *verdict.notes) if part]
         if verdict.code:
-            lines.append(f"  {verdict.code}")
+            page = f", explained in docs/codes/{verdict.lesson}.md" if self.meaning else ""
+            lines.append(f"  {verdict.code}{page}")
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -63,16 +68,26 @@ class VerdictCard:
         )
         parts = [f"<p>{title}</p>"]
         if verdict.message:
-            parts.append(f"<p>{escape(verdict.message)}</p>")
+            parts.append(f"<p>{_marked(verdict.message)}</p>")
         if verdict.where:
             parts.append(f"<p><code>{escape(verdict.where)}</code></p>")
         parts += [f"<p class='er-small'>{escape(note)}</p>" for note in verdict.notes]
-        if verdict.code:
+        if verdict.code and self.meaning:
+            parts.append(
+                f"<details class='er-small'><summary>{escape(verdict.code)}: what it means"
+                f"</summary><p>{_marked(self.meaning)}</p></details>"
+            )
+        elif verdict.code:
             parts.append(f"<p class='er-small'>{escape(verdict.code)}</p>")
         return (
             f"{_STYLE}<div class='er-card' role='status' "
             f"style='--er-light:{light};--er-dark:{dark}'>{''.join(parts)}</div>"
         )
+
+
+def _marked(text: str) -> str:
+    """Escaped, and with what stands between backticks as code."""
+    return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
 
 
 @dataclass(frozen=True)
@@ -91,7 +106,7 @@ class HintCard:
             f"{_STYLE}<div class='er-card' role='note' "
             "style='--er-light:#2459b3;--er-dark:#8ab4ff'>"
             f"<p><span class='er-word'>hint {self.number} of {self.total}</span></p>"
-            f"<p>{escape(self.text)}</p></div>"
+            f"<p>{_marked(self.text)}</p></div>"
         )
 
 

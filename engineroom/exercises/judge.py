@@ -6,6 +6,7 @@ It runs in a process in which no learner's code ever runs.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import time
 from collections.abc import Callable
@@ -162,7 +163,15 @@ async def _try(
         return _verdict(exercise, "failed", refused.text or sentence, code=refused.code, slip=slip)
     except SubjectFailed as failed:
         return _raised(exercise, failed.failure)
-    return _verdict(exercise, "passed", "", points=exercise.points)
+    left: dict[str, int] = {}
+    with contextlib.suppress(TimeoutError):  # a note is not worth a mark
+        left = await asyncio.wait_for(subject.left_behind(), 2)
+    notes = [
+        f"Your code left {count} {name if count > 1 else name[:-1]} behind; the check ended "
+        f"{'them' if count > 1 else 'it'}."
+        for name, count in left.items()
+    ]
+    return _verdict(exercise, "passed", "", points=exercise.points, notes=tuple(notes))
 
 
 def _is_stub(chosen: list[Cell], exercise: Exercise) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import string
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from textwrap import dedent
@@ -207,6 +208,9 @@ class Exercise:
     def __repr__(self) -> str:
         return f"{self.id}: .check(), .hint(), .solution()"
 
+    def __dir__(self) -> list[str]:
+        return ["check", "hint", "solution"]
+
 
 Skill = Literal[
     "Async engines",
@@ -281,6 +285,8 @@ class Lesson:
                 measures=tuple(measures),
             )
             self.exercises[name] = made
+            # What a learner sees after `pooling.` and Tab: the exercises, not their workshop.
+            vars(sys.modules[check.__module__])["__dir__"] = lambda: list(self.exercises)
             return made
 
         return make

@@ -14,6 +14,7 @@ from typing import Any
 from engineroom.errors import EngineRoomError
 from engineroom.exercises.cards import HintCard, SolutionCard, VerdictCard
 from engineroom.exercises.cells import executed
+from engineroom.exercises.lessons import known_lessons
 from engineroom.exercises.model import Exercise, Verdict
 
 
@@ -86,7 +87,9 @@ atexit.register(_court.close)
 def check(exercise: Exercise) -> VerdictCard:
     """Check the answer that this notebook has executed."""
     answer = _ask("check", exercise, cells=executed_cells())
-    return VerdictCard(Verdict.model_validate(answer["verdict"]))
+    verdict = Verdict.model_validate(answer["verdict"])
+    codes = known_lessons()[exercise.lesson].codes if verdict.code else {}
+    return VerdictCard(verdict, codes.get(verdict.code, ""))
 
 
 def hint(exercise: Exercise) -> HintCard:

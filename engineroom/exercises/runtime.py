@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import asyncio
 import builtins
+import contextlib
 import inspect
 import json
 import linecache
@@ -20,7 +21,7 @@ import traceback
 import types
 from typing import Any
 
-from engineroom.exercises.tools import SubjectLoop, make_clocks_movable
+from engineroom.exercises.tools import SubjectLoop, make_clocks_movable, open_sockets, turns
 
 _HEAD = struct.Struct("!I")
 _TEXT_LIMIT = 4000
@@ -61,10 +62,12 @@ class Runtime:
         self._connection = connection
         self._namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
         self._steps: Any = None
+        self._sockets = 0
 
     async def serve(self) -> None:
         loop = asyncio.get_running_loop()
         self._connection.setblocking(False)
+        self._sockets = open_sockets()
         while True:
             head = await self._exactly(loop, _HEAD.size)
             request = json.loads(await self._exactly(loop, _HEAD.unpack(head)[0]))
@@ -95,6 +98,7 @@ class Runtime:
                 target = self._namespace[request["name"]]
                 return plain(await _maybe(target(*request["args"], **request["kwargs"])))
             case "steps":
+                await self._finish()
                 scope: dict[str, Any] = {"__name__": "probe"}
                 # Its annotations are for the reader; here their names need not be imported.
                 source = "from __future__ import annotations\n" + request["source"]
@@ -104,10 +108,11 @@ class Runtime:
                 return await self._next(None)
             case "next":
                 return await self._next(request.get("value"))
-            case "close":
-                if self._steps is not None:
-                    await self._steps.aclose()
-                return {}
+            case "left":
+                await self._finish()
+                await turns()
+                tasks = [task for task in asyncio.all_tasks() if _is_theirs(task)]
+                return plain({"tasks": len(tasks), "connections": open_sockets() - self._sockets})
         raise ValueError(request["op"])
 
     async def _next(self, value: Any) -> dict[str, Any]:
@@ -115,6 +120,13 @@ class Runtime:
             return plain(await self._steps.asend(value))
         except StopAsyncIteration:
             return {"done": True}
+
+    async def _finish(self) -> None:
+        """Let a probe that gave its last answer clean up behind it."""
+        steps, self._steps = self._steps, None
+        if steps is not None:
+            last = asyncio.ensure_future(_last_words(steps))
+            await asyncio.wait({last}, timeout=1)
 
     async def _run(self, source: str, name: str) -> None:
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
@@ -137,6 +149,18 @@ class Runtime:
         if callable(value):
             return {"kind": "function"}
         return {"kind": type(value).__name__[:200]}
+
+
+def _is_theirs(task: asyncio.Task[Any]) -> bool:
+    """Whether a task runs the learner's own coroutine, or one of asyncio's that they started."""
+    code = getattr(task.get_coro(), "cr_code", None)
+    return getattr(code, "co_filename", "").startswith((CELL, asyncio.__path__[0]))
+
+
+async def _last_words(steps: Any) -> None:
+    with contextlib.suppress(Exception):
+        await steps.asend(None)
+        await steps.aclose()
 
 
 def _unwrapped(value: Any) -> Any:

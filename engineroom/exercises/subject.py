@@ -196,6 +196,16 @@ class Subject:
             },
         )
 
+    async def left_behind(self) -> dict[str, int]:
+        """What still runs or stands open when all is done. Only its word: enough for a note."""
+        found = (await self._ask({"op": "left"})).value
+        counts = found if isinstance(found, dict) else {}
+        return {
+            name: count
+            for name in ("tasks", "connections")
+            if type(count := counts.get(name)) is int and 0 < count < 1000
+        }
+
     async def kill(self) -> None:
         """End the process and all that it started."""
         self._nursery.kill(self._number)
