@@ -17,6 +17,7 @@ from typing import Any
 import asyncpg
 
 from engineroom.errors import EngineRoomError
+from engineroom.exercises.doors import Doors, addresses
 from engineroom.exercises.model import (
     Draw,
     Exercise,
@@ -44,6 +45,8 @@ class Bench:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     """One check at a time: they share a database."""
     lease: Lease = field(default_factory=lambda: Lease("check"))
+    seconds: float | None = None
+    """How long an answer may take, whatever its exercise allows."""
 
     async def close(self) -> None:
         await self.nursery.close()
@@ -106,14 +109,17 @@ async def _decide(
             f"Nothing to check yet: write `{exercise.answer}`, run its cell.",
         )
     lab = await bench.lab(exercise.needs)
-    subject = await bench.nursery.subject(_for_subject(lab))
+    lead_to = addresses(lab) if bench.nursery.isolates else {}
+    subject = await bench.nursery.subject(_for_subject(lab), list(lead_to))
     if meet is not None:
         meet(subject)
     witness: Witness | None = None
+    seconds = bench.seconds or exercise.seconds
     try:
         if lab:
             witness = Witness(lab["server"], bench.lease.joined["tenant"], bench.overheard)
-        async with asyncio.timeout(exercise.seconds):
+            witness.doors = subject.spare_doors
+        async with Doors(subject.doors, lead_to), asyncio.timeout(seconds):
             if witness is not None:
                 await witness.open()
             return await _try(exercise, chosen, subject, witness, lab, draw)
@@ -121,7 +127,7 @@ async def _decide(
         return _verdict(
             exercise,
             "timed_out",
-            f"Your code was still running after {exercise.seconds:g} seconds.",
+            f"Your code was still running after {seconds:g} seconds.",
         )
     except Gone as gone:
         return _gone(exercise, gone)
@@ -215,6 +221,8 @@ def _raised(exercise: Exercise, failure: Failure) -> Verdict:
 
 
 def _gone(exercise: Exercise, gone: Gone) -> Verdict:
+    if gone.too_large:
+        return _verdict(exercise, "out_of_memory", "Your code needed more memory than it may have.")
     name = signal.Signals(gone.by_signal).name if gone.by_signal else ""
     how = f" ({name})" if name else ""
     return _verdict(exercise, "crashed", f"Your code ended the process it ran in{how}.")

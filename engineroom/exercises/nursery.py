@@ -19,14 +19,18 @@ import signal
 import socket
 import struct
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from engineroom.exercises import isolation
 
 _HEAD = struct.Struct("!I")
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _FILE_LIMIT = 64 * 2**20
+_WATCH = 0.1
 
 
 @dataclass
@@ -34,11 +38,13 @@ class Nursery:
     """Forks, buries, and tells the judge."""
 
     control: socket.socket
-    lab: dict[str, Any]
     memory: int
+    isolate: bool
+    """Whether each subject gets a world of its own, and is watched in it."""
 
     def __post_init__(self) -> None:
         self._subjects: dict[int, int] = {}
+        self._too_large: set[int] = set()
         self._libc = ctypes.CDLL(None) if sys.platform == "linux" else None
         if self._libc is not None:
             # A subject's grandchildren come to us when their parent ends, to be ended too.
@@ -56,7 +62,8 @@ class Nursery:
         events.register(reading, selectors.EVENT_READ)
         try:
             while True:
-                for key, _ in events.select():
+                watching = _WATCH if self.isolate and self._subjects else None
+                for key, _ in events.select(watching):
                     if key.fileobj is self.control:
                         if not self._serve():
                             return
@@ -64,6 +71,8 @@ class Nursery:
                         with contextlib.suppress(BlockingIOError):
                             os.read(reading, 4096)
                         self._bury()
+                if watching:
+                    self._look_at_memory()
         finally:
             for pid in list(self._subjects):
                 self._kill(pid)
@@ -77,44 +86,71 @@ class Nursery:
                 for pid, number in list(self._subjects.items()):
                     if number == request["number"]:
                         self._kill(pid)
-            elif request["op"] == "lab":
-                self.lab = request["lab"]
             else:
-                self._fork(request["number"], descriptors[0])
+                self._fork(request, descriptors[0])
         return True
 
-    def _fork(self, number: int, descriptor: int) -> None:
-        parent = os.getpid()
-        pid = os.fork()
+    def _fork(self, request: dict[str, Any], descriptor: int) -> None:
+        number, parent = request["number"], os.getpid()
+        try:
+            pid = isolation.enter() if self.isolate else os.fork()
+        except OSError as error:
+            os.close(descriptor)
+            self._tell({"number": number, "refused": str(error)})
+            return
         if pid == 0:
             try:
-                self._become(descriptor, parent)
+                self._become(request, descriptor, parent)
             finally:
                 os._exit(1)
         os.close(descriptor)
         self._subjects[pid] = number
         self._tell({"number": number, "pid": pid})
 
-    def _become(self, descriptor: int, parent: int) -> None:
+    def _become(self, request: dict[str, Any], descriptor: int, parent: int) -> None:
         os.setsid()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if self._libc is not None:
+        # A world of one's own ends with ours; elsewhere a subject asks to end with its parent.
+        if self._libc is not None and not self.isolate:
             self._libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
             if os.getppid() != parent:
                 os._exit(1)
-        self.control.close()
+        os.closerange(3, descriptor)
+        os.closerange(descriptor + 1, 1024)
         quiet = os.open(os.devnull, os.O_RDWR)
         for standard in (0, 1, 2):
             os.dup2(quiet, standard)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_LIMIT, _FILE_LIMIT))
-        if self.memory:
+        connection = socket.socket(fileno=descriptor)
+        if self.isolate:
+            doors = isolation.settle(request["doors"], request["spare"], self.memory)
+            socket.send_fds(connection, [b"D"], [door.fileno() for door in doors])
+            for door in doors:
+                door.close()
+        elif self.memory:
             resource.setrlimit(resource.RLIMIT_DATA, (self.memory, self.memory))
         from engineroom.exercises.runtime import become_subject
 
-        become_subject(socket.socket(fileno=descriptor), self.lab)
+        become_subject(connection, request["lab"])
+
+    def _look_at_memory(self) -> None:
+        """End a subject whose processes together hold more than one of them may."""
+        children: dict[int, list[int]] = {}
+        for pid, parent in _processes():
+            children.setdefault(parent, []).append(pid)
+        ours = _own_memory(os.getpid())
+        for subject in self._subjects:
+            found, total = [subject], 0
+            while found:
+                pid = found.pop()
+                total += max(0, _own_memory(pid) - ours)
+                found += children.get(pid, [])
+            if total > self.memory:
+                self._too_large.add(subject)
+                self._kill(subject)
 
     def _kill(self, pid: int) -> None:
         for end in (os.killpg, os.kill):
@@ -133,22 +169,39 @@ class Nursery:
             if number is not None:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(pid, signal.SIGKILL)
-                self._tell({"number": number, "status": status})
-            self._end_strays()
+                too_large = pid in self._too_large
+                self._too_large.discard(pid)
+                self._tell({"number": number, "status": status, "too_large": too_large})
+            if not self.isolate:  # a world that ends takes everybody in it along
+                self._end_strays()
 
     def _end_strays(self) -> None:
         """Kill what a dead subject left behind: children of ours that are no subjects."""
-        for entry in Path("/proc").glob("[0-9]*/stat") if self._libc is not None else ():
-            with contextlib.suppress(OSError, ValueError):
-                pid = int(entry.parent.name)
-                parent = int(entry.read_text().rpartition(")")[2].split()[1])
-                if parent == os.getpid() and pid not in self._subjects:
-                    self._kill(pid)
+        for pid, parent in _processes() if self._libc is not None else ():
+            if parent == os.getpid() and pid not in self._subjects:
+                self._kill(pid)
 
     def _tell(self, message: dict[str, Any]) -> None:
         body = json.dumps(message).encode()
         with contextlib.suppress(OSError):
             self.control.sendall(_HEAD.pack(len(body)) + body)
+
+
+def _processes() -> Iterator[tuple[int, int]]:
+    """Each process that can be seen from here, and its parent."""
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError, ValueError):
+            yield int(entry.parent.name), int(entry.read_text().rpartition(")")[2].split()[1])
+
+
+def _own_memory(pid: int) -> int:
+    """What a process holds beside files: its anonymous and shared memory, in bytes."""
+    kilobytes = 0
+    with contextlib.suppress(OSError, ValueError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith(("RssAnon:", "RssShmem:")):
+                kilobytes += int(line.split()[1])
+    return kilobytes * 1024
 
 
 def _messages(body: bytes) -> list[dict[str, Any]]:
@@ -182,13 +235,16 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--control", type=int, required=True)
     arguments.add_argument("--memory", type=int, default=0)
+    arguments.add_argument("--isolate", action="store_true")
     given = arguments.parse_args()
     control = socket.socket(fileno=given.control)
     control.set_inheritable(False)
     warm_up()
     gc.collect()
     gc.freeze()  # so that forks share these pages for good
-    Nursery(control, {}, given.memory).run()
+    if given.isolate:
+        isolation.prepare()
+    Nursery(control, given.memory, given.isolate).run()
 
 
 if __name__ == "__main__":

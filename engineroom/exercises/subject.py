@@ -8,39 +8,54 @@ import inspect
 import itertools
 import json
 import os
-import signal
 import socket
 import struct
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 from pydantic import ValidationError
 
+from engineroom.errors import EngineRoomError
 from engineroom.exercises.model import Outcome, SubjectFailed
 from engineroom.exercises.wire import HEAD_SIZE, BadFrame, pack, size_of, unpack
 
 MEMORY_LIMIT = 1024 * 2**20
+_SPARE_DOORS = 4
+_DOORS_AT_MOST = 32
+
+
+class Shell(Protocol):
+    """What a nursery is put into: a sandbox, as the command line that enters it."""
+
+    def around(self, command: list[str]) -> list[str]:
+        """The command line that runs ``command`` inside."""
 
 
 class Gone(Exception):
     """The subject ended while it was asked something."""
 
-    def __init__(self, status: int | None) -> None:
+    def __init__(self, status: int | None, *, too_large: bool = False) -> None:
         super().__init__(status)
         self.status = status
+        self.too_large = too_large
 
     @property
     def by_signal(self) -> int:
         return os.WTERMSIG(self.status) if self.status and os.WIFSIGNALED(self.status) else 0
 
 
+class NurseryLost(Exception):
+    """The warm parent ended; what its subjects were doing says nothing about them."""
+
+
 class Nursery:
     """The warm parent as the judge knows it. It is started anew when it is lost."""
 
-    def __init__(self, memory: int = MEMORY_LIMIT) -> None:
+    def __init__(self, memory: int = MEMORY_LIMIT, shell: Shell | None = None) -> None:
         self._memory = memory
+        self._shell = shell
         self._process: asyncio.subprocess.Process | None = None
         self._control: socket.socket | None = None
         self._numbers = itertools.count(1)
@@ -59,10 +74,15 @@ class Nursery:
             await self.close()
             ours, theirs = socket.socketpair()
             with theirs:
-                self._process = await asyncio.create_subprocess_exec(
+                command = [
                     *(sys.executable, "-P", "-m", "engineroom.exercises.nursery"),
                     f"--control={theirs.fileno()}",
                     f"--memory={self._memory}",
+                ]
+                if self._shell is not None:
+                    command = self._shell.around([*command, "--isolate"])
+                self._process = await asyncio.create_subprocess_exec(
+                    *command,
                     stdin=asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.DEVNULL,
                     pass_fds=[theirs.fileno()],
@@ -72,8 +92,13 @@ class Nursery:
             self._control = ours
             self._listening = asyncio.create_task(self._listen(ours))
 
-    async def subject(self, lab: dict[str, Any]) -> Subject:
-        """A fresh subject, forked now."""
+    @property
+    def isolates(self) -> bool:
+        """Whether its subjects reach the lab through doors only."""
+        return self._shell is not None
+
+    async def subject(self, lab: dict[str, Any], doors: Sequence[str] = ()) -> Subject:
+        """A fresh subject, forked now; in a sandbox, with these doors to the lab."""
         await self.start()
         assert self._control is not None
         ours, theirs = socket.socketpair()
@@ -81,10 +106,12 @@ class Nursery:
             number = next(self._numbers)
             subject = Subject(self, number, ours)
             self._subjects[number] = subject
-            self._ask({"op": "lab", "lab": lab})
-            self._ask({"op": "fork", "number": number}, theirs)
+            request = {"op": "fork", "number": number, "lab": lab}
+            self._ask(request | {"doors": list(doors), "spare": _SPARE_DOORS}, theirs)
         # A cold nursery imports for a while; that is not the learner's time.
         await subject.born()
+        if self.isolates:
+            await subject.take_doors(doors)
         return subject
 
     def kill(self, number: int) -> None:
@@ -122,14 +149,19 @@ class Nursery:
                 size = size_of(await reader.readexactly(HEAD_SIZE))
                 message = json.loads(await reader.readexactly(size))
                 subject = self._subjects.get(message["number"])
-                if subject is not None and "pid" in message:
+                if subject is None:
+                    continue
+                if "pid" in message:
                     subject.birth.set()
-                if subject is not None and "status" in message:
+                elif "refused" in message:
                     self._subjects.pop(message["number"])
-                    subject.ended(message["status"])
+                    subject.refused(message["refused"])
+                elif "status" in message:
+                    self._subjects.pop(message["number"])
+                    subject.ended(message["status"], too_large=message["too_large"])
         except (asyncio.IncompleteReadError, OSError, ValueError, BadFrame):
             for subject in self._subjects.values():
-                subject.ended(signal.SIGKILL)
+                subject.lost()
             self._subjects.clear()
         finally:
             writer.close()
@@ -143,21 +175,58 @@ class Subject:
         self._nursery = nursery
         self._number = number
         self._socket = connection
-        self._end: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._end: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self._turn = asyncio.Lock()
         self.birth = asyncio.Event()
         self.kind = ""
         self.answer = ""
+        self.doors: dict[str, socket.socket] = {}
+        """In a sandbox: where the subject's side of each door leads to, by the door's name."""
+        self.spare_doors: list[socket.socket] = []
 
     async def born(self) -> None:
         """Wait until the process is there, or will never be."""
         async with asyncio.timeout(60):
             await self.birth.wait()
+        # A subject that ended at once says so when it is asked; one that never was, now.
+        if self._end.done() and not isinstance(self._end.result(), Gone):
+            raise self._end.result()
 
-    def ended(self, status: int) -> None:
+    async def take_doors(self, names: Sequence[str]) -> None:
+        """Receive the listening sockets that the subject opened in its own world."""
+        loop = asyncio.get_running_loop()
+        ready: asyncio.Future[None] = loop.create_future()
+        loop.add_reader(self._socket, _set, ready)
+        try:
+            await ready
+        finally:
+            loop.remove_reader(self._socket)
+        word, descriptors, *_ = socket.recv_fds(self._socket, 1, _DOORS_AT_MOST)
+        opened = [socket.socket(fileno=descriptor) for descriptor in descriptors]
+        for door in opened:
+            door.setblocking(False)
+        if not word:
+            raise await self._ending()
+        self.doors = dict(zip(names, opened, strict=False))
+        self.spare_doors = opened[len(names) :]
+
+    def ended(self, status: int, *, too_large: bool = False) -> None:
+        self._over(Gone(status, too_large=too_large))
+
+    def lost(self) -> None:
+        """The nursery ended, and everybody in it."""
+        self._over(NurseryLost())
+
+    def refused(self, why: str) -> None:
+        """It was never there."""
+        self._over(
+            EngineRoomError(f"A submission cannot be isolated here: {why}.", "engineroom doctor")
+        )
+
+    def _over(self, how: Exception) -> None:
         self.birth.set()
         if not self._end.done():
-            self._end.set_result(status)
+            self._end.set_result(how)
 
     async def define(self, cells: list[tuple[int, str]], answer: str) -> Outcome:
         """Run the cells; what they define stays in the subject."""
@@ -211,7 +280,8 @@ class Subject:
         self._nursery.kill(self._number)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(asyncio.shield(self._end), 5)
-        self._socket.close()
+        for end in (self._socket, *self.doors.values(), *self.spare_doors):
+            end.close()
 
     async def _ask(self, request: dict[str, Any]) -> Outcome:
         loop = asyncio.get_running_loop()
@@ -220,8 +290,8 @@ class Subject:
                 await loop.sock_sendall(self._socket, pack(request))
                 size = size_of(await self._exactly(loop, HEAD_SIZE))
                 message = unpack(await self._exactly(loop, size))
-            except (ConnectionError, BrokenPipeError):
-                raise Gone(await self._status()) from None
+            except ConnectionError:
+                raise await self._ending() from None
         if message.get("done") is True:
             return _DONE
         try:
@@ -234,15 +304,16 @@ class Subject:
         while len(got) < size:
             part = await loop.sock_recv(self._socket, min(size - len(got), 65536))
             if not part:
-                raise Gone(await self._status())
+                raise await self._ending()
             got += part
         return bytes(got)
 
-    async def _status(self) -> int | None:
+    async def _ending(self) -> Exception:
+        """How it ended, which the nursery says; or that nobody knows."""
         try:
             return await asyncio.wait_for(asyncio.shield(self._end), 2)
         except TimeoutError:
-            return None
+            return Gone(None)
 
 
 class Steps:
@@ -265,6 +336,11 @@ class Steps:
         if outcome.failure is not None:
             raise SubjectFailed(outcome.failure)
         return outcome.value
+
+
+def _set(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
 
 
 _DONE = Outcome(kind="done")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -40,6 +41,8 @@ class Witness:
         overheard: Callable[[str], Awaitable[list[dict[str, Any]]]],
     ) -> None:
         self.overheard = overheard
+        self.doors: list[socket.socket] = []
+        """Where a sandboxed subject can reach a relay: sockets that listen in its world."""
         self._server = server
         self._tenant = tenant
         self._roles = [tenant["owner"], tenant["app"]]
@@ -159,7 +162,7 @@ class Witness:
 
     def relay(self, url: str) -> Relay:
         """A way to where ``url`` leads on which all that a program says is counted."""
-        return Relay(url)
+        return Relay(url, self.doors.pop().dup() if self.doors else None)
 
     async def execute(self, statement: str, *values: Any) -> None:
         """A statement as the owner, in the learner's database: to set a scene."""
