@@ -1,15 +1,25 @@
-"""``engineroom grade``: marks for a folder of submissions."""
+"""``engineroom grade``: marks for folders of submissions."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from engineroom.cli.console import err, out, report
 from engineroom.errors import EngineRoomError
+
+if TYPE_CHECKING:
+    from engineroom.grading.batch import Tell
+    from engineroom.grading.gradebook import Gradebook
+    from engineroom.grading.run import Request
+
+JOBS = 4 * (os.cpu_count() or 1)  # grading waits more than it works
 
 
 def grade(
@@ -18,51 +28,89 @@ def grade(
     lesson: Annotated[
         list[str] | None, typer.Option(help="Grade this lesson (again for more).")
     ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option(help="Grade this learner, keep the others' results.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Submissions at a time.")] = JOBS,
     sandbox: Annotated[
         Literal["auto", "bubblewrap", "none"], typer.Option(help="What contains learners' code.")
     ] = "auto",
+    timeout: Annotated[
+        float | None, typer.Option(min=0.1, help="Seconds an exercise may take.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Go on where a grading was ended.")] = False,
+    roster: Annotated[Path | None, typer.Option(help="A CSV file of who is in the class.")] = None,
+    layout: Annotated[
+        Literal["plain", "canvas", "moodle"], typer.Option(help="Who packed the folder.")
+    ] = "plain",
+    cluster: Annotated[str, typer.Option(help="A Dask scheduler that has workers.")] = "",
 ) -> None:
-    """Grade submissions: writes results.jsonl and grades.csv."""
-    if sandbox != "none":
-        _stop(
-            "This version grades without a sandbox only.", "add --sandbox none, if you trust them"
-        )
-    err.print("Without a sandbox: what the submissions do, they do as you.")
-    from engineroom.exercises.lessons import known_lessons
-    from engineroom.grading.batch import grade as grade_all
-    from engineroom.grading.reading import find_submissions
+    """Grade submissions: marks, a report, feedback, and files for a school's system."""
+    from engineroom.grading.run import Request, UsageError
 
-    lessons = known_lessons()
-    for name in lesson or ():
-        if name not in lessons:
-            _stop(f"There is no lesson {name!r} in this version.", f"one of {', '.join(lessons)}")
-    for folder in folders:
-        if not folder.is_dir():
-            _stop(f"{folder} is no folder.", "name the folder that the submissions are in")
-    submissions = list(find_submissions(folders))
-    if not submissions:
-        _stop("There is no submission in there.", "each should be a .ipynb, a folder or a .zip")
+    request = Request(
+        tuple(folders), out_folder, tuple(lesson or ()), tuple(only or ()), jobs, sandbox, timeout,
+        resume, roster, layout, cluster,
+    )  # fmt: skip
+    if sandbox == "none":
+        err.print("Without a sandbox: what the submissions do, they do as you.")
     try:
-        out_folder.mkdir(parents=True, exist_ok=True)
-        well = asyncio.run(
-            grade_all(
-                submissions,
-                lessons,
-                lesson or [],
-                out_folder,
-                lambda done: err.print(f"{done.learner}: {done.trouble or 'graded'}", markup=False),
+        book = asyncio.run(_grade(request))
+    except UsageError as error:
+        report(error)
+        raise typer.Exit(2) from None
+    except KeyboardInterrupt:
+        report(
+            EngineRoomError(
+                "Grading was ended; what is graded is kept.", "the same command with --resume"
             )
         )
-    except OSError as error:
-        raise EngineRoomError(
-            f"The results could not be written to {out_folder}: {error.strerror}.",
-            "name another folder with --out",
-        ) from error
-    out.print(f"{len(submissions)} graded into {out_folder}", markup=False)
-    raise typer.Exit(0 if well else 1)
+        raise typer.Exit(130) from None
+    _summary(book, out_folder)
+    raise typer.Exit(0 if book.all_graded else 1)
 
 
-def _stop(sentence: str, fix: str) -> None:
-    """Bad usage: said, and exit code 2."""
-    report(EngineRoomError(sentence, fix))
-    raise typer.Exit(2)
+async def _grade(request: Request) -> Gradebook:
+    from engineroom.grading.run import prepare, run
+
+    prepared = await prepare(request)
+    with _progress(len(prepared.chosen)) as tell:
+        return await run(request, prepared, tell, lambda words: err.print(words, markup=False))
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Tell]:
+    """A bar with rate and time left where there is a terminal; else nothing."""
+    if not err.is_terminal:
+        yield lambda lines: None
+        return
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed:.1f} a second" if task.speed else "")
+
+    columns = (TextColumn("grading"), BarColumn(), MofNCompleteColumn(), Rate())
+    with Progress(*columns, TextColumn("left"), TimeRemainingColumn(), console=err) as bar:
+        task = bar.add_task("grading", total=total)
+        advance: Callable[[object], None] = lambda lines: bar.advance(task)  # noqa: E731
+        yield advance
+
+
+def _summary(book: Gradebook, folder: Path) -> None:
+    graded = sum(row.status == "graded" for row in book.rows)
+    out.print(f"{graded} of {len(book.rows)} graded; see {folder / 'report.html'}", markup=False)
+    for row in book.rows:
+        if row.status != "graded":
+            err.print(f"{row.learner}: {row.status}. {row.reason}", markup=False)
+    for row in book.missing:
+        err.print(f"{row.name}: nothing was handed in.", markup=False)

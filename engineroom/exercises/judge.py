@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -29,12 +29,20 @@ from engineroom.exercises.model import (
     Verdict,
 )
 from engineroom.exercises.sources import Cell, needed
-from engineroom.exercises.subject import Gone, Nursery, Subject
+from engineroom.exercises.subject import Gone, Nursery, NurseryLost, Subject
 from engineroom.exercises.wire import BadFrame
 from engineroom.lab.session import Lease
 from engineroom.witness import Witness
 
+_DISK_LOOK = 0.3
 _SIDES = ("tiny", "pgbouncer", "impostor", "secrets")
+
+
+class LabLost(EngineRoomError):
+    """The server went away during a check, so nothing that was seen then counts."""
+
+    def __init__(self) -> None:
+        super().__init__("Postgres was restarted during the check.", "run the check again")
 
 
 @dataclass
@@ -48,9 +56,42 @@ class Bench:
     seconds: float | None = None
     """How long an answer may take, whatever its exercise allows."""
 
+    disk: int | None = None
+    """How large the database of an answer may become, in bytes."""
+
+    _witness: Witness | None = field(default=None, init=False)
+
     async def close(self) -> None:
         await self.nursery.close()
+        await self.leave()
+
+    async def leave(self) -> None:
+        """Give the place in the lab back."""
+        await self.look_away()
         await asyncio.to_thread(self.lease.leave)
+
+    move = leave  # the next check takes another place: a new database, new roles
+
+    async def look(self, lab: dict[str, Any]) -> Witness:
+        """The witness of this place, ready for a check."""
+        tenant = self.lease.joined["tenant"]
+        witness, self._witness = self._witness, None
+        if witness is None or not witness.looks_at(tenant) or not await witness.sees():
+            if witness is not None:
+                await witness.close()
+            witness = Witness(lab["server"], tenant, self.overheard)
+        try:
+            await witness.open()
+        except BaseException:
+            await witness.close()
+            raise
+        self._witness = witness
+        return witness
+
+    async def look_away(self) -> None:
+        witness, self._witness = self._witness, None
+        if witness is not None:
+            await witness.close()
 
     async def overheard(self, impostor: str) -> list[dict[str, Any]]:
         """What an impostor of this lab was told so far; that somebody called is not yet told."""
@@ -90,7 +131,10 @@ async def judge(
     """
     began = time.monotonic()
     async with bench.turn:
-        verdict = await _decide(bench, exercise, cells, Draw(seed), meet)
+        try:
+            verdict = await _decide(bench, exercise, cells, Draw(seed), meet)
+        except NurseryLost:  # no answer can do that; it is started anew
+            verdict = await _decide(bench, exercise, cells, Draw(seed), meet)
     return verdict.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
 
@@ -108,26 +152,62 @@ async def _decide(
             "not_attempted",
             f"Nothing to check yet: write `{exercise.answer}`, run its cell.",
         )
-    lab = await bench.lab(exercise.needs)
+    lab, witness = await _lab_and_witness(bench, exercise)
     lead_to = addresses(lab) if bench.nursery.isolates else {}
-    subject = await bench.nursery.subject(_for_subject(lab), list(lead_to))
-    if meet is not None:
-        meet(subject)
-    witness: Witness | None = None
     seconds = bench.seconds or exercise.seconds
+    subject: Subject | None = None
     try:
-        if lab:
-            witness = Witness(lab["server"], bench.lease.joined["tenant"], bench.overheard)
+        subject = await bench.nursery.subject(_for_subject(lab), list(lead_to))
+        if meet is not None:
+            meet(subject)
+        if witness is not None:
             witness.doors = subject.spare_doors
-        async with Doors(subject.doors, lead_to), asyncio.timeout(seconds):
-            if witness is not None:
-                await witness.open()
+        async with Doors(subject.doors, lead_to), _disk_limit(bench, witness, subject):
+            verdict = await _within(seconds, exercise, chosen, subject, witness, lab, draw)
+        if verdict.status != "passed" and witness is not None and not await witness.sees():
+            raise LabLost()
+        return verdict
+    finally:
+        if subject is not None:
+            await subject.kill()
+        if witness is not None:
+            await _tidy(bench, witness)
+
+
+async def _lab_and_witness(
+    bench: Bench, exercise: Exercise
+) -> tuple[dict[str, Any], Witness | None]:
+    """The endpoints, and who looks at them; in a new place if an answer has spoilt the old one."""
+    for chance in (1, 2):
+        lab = await bench.lab(exercise.needs)
+        if not lab:
+            break
+        try:
+            return lab, await bench.look(lab)
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+            if chance == 2:
+                raise LabLost() from None
+            # An answer before this one may have changed its role's password, for one.
+            await bench.move()
+    return {}, None
+
+
+async def _within(
+    seconds: float,
+    exercise: Exercise,
+    chosen: list[Cell],
+    subject: Subject,
+    witness: Witness | None,
+    lab: dict[str, Any],
+    draw: Draw,
+) -> Verdict:
+    """A verdict whatever happens, save that something of ours is gone."""
+    try:
+        async with asyncio.timeout(seconds):
             return await _try(exercise, chosen, subject, witness, lab, draw)
     except TimeoutError:
         return _verdict(
-            exercise,
-            "timed_out",
-            f"Your code was still running after {seconds:g} seconds.",
+            exercise, "timed_out", f"Your code was still running after {seconds:g} seconds."
         )
     except Gone as gone:
         return _gone(exercise, gone)
@@ -141,10 +221,32 @@ async def _decide(
         return _verdict(
             exercise, "crashed", f"Your code answered in a way no check asks for: {error}."
         )
+
+
+@contextlib.asynccontextmanager
+async def _disk_limit(
+    bench: Bench, witness: Witness | None, subject: Subject
+) -> AsyncIterator[None]:
+    """End a subject that fills its database, where there is a limit."""
+    if bench.disk is None or witness is None:
+        yield
+        return
+    watching = asyncio.create_task(_watch_disk(witness, subject, bench.disk))
+    try:
+        yield
     finally:
-        await subject.kill()
-        if witness is not None:
-            await _tidy(witness)
+        watching.cancel()
+        await asyncio.wait({watching})
+
+
+async def _watch_disk(witness: Witness, subject: Subject, limit: int) -> None:
+    # Most answers are judged before the first look.
+    while True:
+        await asyncio.sleep(_DISK_LOOK)
+        if await witness.size() > limit:
+            subject.filled_disk = True
+            await subject.kill()
+            return
 
 
 async def _try(
@@ -221,6 +323,8 @@ def _raised(exercise: Exercise, failure: Failure) -> Verdict:
 
 
 def _gone(exercise: Exercise, gone: Gone) -> Verdict:
+    if gone.filled_disk:
+        return _verdict(exercise, "crashed", "Your code put more into its database than fits.")
     if gone.too_large:
         return _verdict(exercise, "out_of_memory", "Your code needed more memory than it may have.")
     name = signal.Signals(gone.by_signal).name if gone.by_signal else ""
@@ -246,14 +350,15 @@ def _for_subject(lab: dict[str, Any]) -> dict[str, Any]:
     return {**lab, "server": shown}
 
 
-async def _tidy(witness: Witness) -> None:
+async def _tidy(bench: Bench, witness: Witness) -> None:
     """Leave the database as the next check wants it: nobody connected, nothing in it."""
     try:
         async with asyncio.timeout(5):
             await witness.cut()
             await witness.mend()
-            await witness.execute("drop schema public cascade; create schema public")
-    except (OSError, TimeoutError):
-        pass
-    finally:
-        await witness.close()
+            await witness.empty()
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        await bench.move()  # this place may be spoilt
+    except BaseException:
+        await bench.look_away()
+        raise

@@ -13,6 +13,7 @@ import struct
 import sys
 import textwrap
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -36,18 +37,24 @@ class Shell(Protocol):
 class Gone(Exception):
     """The subject ended while it was asked something."""
 
-    def __init__(self, status: int | None, *, too_large: bool = False) -> None:
+    def __init__(
+        self, status: int | None, *, too_large: bool = False, filled_disk: bool = False
+    ) -> None:
         super().__init__(status)
         self.status = status
         self.too_large = too_large
+        self.filled_disk = filled_disk
 
     @property
     def by_signal(self) -> int:
         return os.WTERMSIG(self.status) if self.status and os.WIFSIGNALED(self.status) else 0
 
 
-class NurseryLost(Exception):
+class NurseryLost(EngineRoomError):
     """The warm parent ended; what its subjects were doing says nothing about them."""
+
+    def __init__(self) -> None:
+        super().__init__("The process that runs answers was ended.", "run the check again")
 
 
 class Nursery:
@@ -180,6 +187,7 @@ class Subject:
         self.birth = asyncio.Event()
         self.kind = ""
         self.answer = ""
+        self.filled_disk = False
         self.doors: dict[str, socket.socket] = {}
         """In a sandbox: where the subject's side of each door leads to, by the door's name."""
         self.spare_doors: list[socket.socket] = []
@@ -211,7 +219,7 @@ class Subject:
         self.spare_doors = opened[len(names) :]
 
     def ended(self, status: int, *, too_large: bool = False) -> None:
-        self._over(Gone(status, too_large=too_large))
+        self._over(Gone(status, too_large=too_large, filled_disk=self.filled_disk))
 
     def lost(self) -> None:
         """The nursery ended, and everybody in it."""
@@ -258,7 +266,7 @@ class Subject:
             self._ask,
             {
                 "op": "steps",
-                "source": textwrap.dedent(inspect.getsource(probe)),
+                "source": _source(probe),
                 "entry": probe.__name__,
                 "name": self.answer,
                 "args": args,
@@ -336,6 +344,11 @@ class Steps:
         if outcome.failure is not None:
             raise SubjectFailed(outcome.failure)
         return outcome.value
+
+
+@lru_cache(maxsize=512)
+def _source(probe: Callable[..., Any]) -> str:
+    return textwrap.dedent(inspect.getsource(probe))
 
 
 def _set(ready: asyncio.Future[None]) -> None:

@@ -1,121 +1,84 @@
-"""A batch: every learner's exercises judged, each result written as it comes."""
+"""A batch: every submission graded, several at a time, each result written as it comes."""
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Callable, Iterable
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from engineroom.exercises.judge import Bench, judge
-from engineroom.exercises.model import Exercise, Lesson, Verdict
-from engineroom.grading.reading import Submission
+from engineroom.exercises.lessons import known_lessons
+from engineroom.grading.grader import Work
+from engineroom.grading.journal import Journal, course_version
+from engineroom.grading.reading import Submission, UnreadableError
+from engineroom.grading.results import Line
+
+Grade = Callable[[Work], Awaitable[list[Line]]]
+Tell = Callable[[list[Line]], None]
 
 
-async def grade(
-    submissions: list[Submission],
-    lessons: dict[str, Lesson],
-    asked: list[str],
-    out: Path,
-    tell: Callable[[Submission], None],
-) -> bool:
-    """Grade them all into ``out``; False when some could not be graded."""
-    counted = asked or sorted(_occurring(submissions, lessons))
-    exercises = [e for name in counted for e in lessons[name].exercises.values()]
-    bench = Bench()
-    rows = []
+@dataclass(frozen=True)
+class Batch:
+    """What is to be graded, and for what."""
+
+    submissions: tuple[Submission, ...]
+    lessons: tuple[str, ...]
+
+    @property
+    def exercises(self) -> tuple[str, ...]:
+        known = known_lessons()
+        return tuple(e.id for name in self.lessons for e in known[name].exercises.values())
+
+
+def lessons_that_occur(submissions: Iterable[Submission]) -> list[str]:
+    """What a batch is about, when nobody said: every lesson of which it has a notebook."""
+    known = set(known_lessons())
+    found: set[str] = set()
+    for submission in submissions:
+        try:
+            found |= {notebook.lesson(known) or "" for notebook in submission.read()}
+        except UnreadableError:
+            continue  # it gets its line when it is graded
+    return [name for name in known_lessons() if name in found]
+
+
+async def grade_batch(
+    batch: Batch, chosen: Iterable[Submission], out: Path, grade: Grade, tell: Tell, jobs: int,
+    *, resume: bool, keep: bool,
+) -> None:  # fmt: skip
+    """Grade ``chosen`` of a batch into ``out``.
+
+    ``resume`` leaves out what was graded before; ``keep`` only keeps it.
+    """
+    with Journal(out, course_version(batch.exercises), go_on=resume or keep) as journal:
+        waiting = iter(chosen)
+
+        async def work() -> None:
+            for submission in waiting:  # one iterator for all: each takes the next
+                digest = await asyncio.to_thread(submission.digest)
+                if resume and journal.is_done(submission.learner, digest):
+                    continue
+                attempt = journal.next_attempt(submission.learner)
+                lines = await _lines(submission, batch, attempt, grade)
+                journal.add(submission.learner, digest, attempt, lines)
+                tell(lines)
+
+        async with asyncio.TaskGroup() as workers:
+            for _ in range(jobs):
+                workers.create_task(work())
+
+
+async def _lines(submission: Submission, batch: Batch, attempt: int, grade: Grade) -> list[Line]:
     try:
-        with open(out / "results.jsonl", "w") as results:
-            for submission in submissions:
-                verdicts = await _judge_all(bench, submission, exercises, set(lessons))
-                for line in _lines(submission, verdicts):
-                    results.write(json.dumps(line, ensure_ascii=False) + "\n")
-                    results.flush()
-                rows.append((submission, {v.exercise: v for v in verdicts}))
-                tell(submission)
-    finally:
-        await bench.close()
-    _write_grades(out / "grades.csv", rows, exercises)
-    return not any(submission.trouble for submission in submissions)
-
-
-def _occurring(submissions: Iterable[Submission], lessons: dict[str, Lesson]) -> set[str]:
-    found = {n.lesson(set(lessons)) for s in submissions for n in s.notebooks}
-    return {name for name in found if name}
-
-
-async def _judge_all(
-    bench: Bench, submission: Submission, exercises: list[Exercise], lessons: set[str]
-) -> list[Verdict]:
-    if submission.trouble:
-        return []
-    verdicts = []
-    for exercise in exercises:
-        # A lesson's answers are looked for in that lesson's notebook, so that a name used in
-        # two lessons is not mistaken.
-        cells = [
-            cell
-            for notebook in submission.notebooks
-            if notebook.lesson(lessons) in (exercise.lesson, None)
-            for cell in notebook.cells
-        ]
-        seed = f"{submission.learner}/{exercise.id}"
-        verdicts.append(await judge(bench, exercise, cells, seed))
-    return verdicts
-
-
-def _lines(submission: Submission, verdicts: list[Verdict]) -> Iterable[dict[str, Any]]:
-    if submission.trouble:
-        yield {
-            "learner": submission.learner,
-            "lesson": "",
-            "exercise": "",
-            "status": "unreadable",
-            "points": 0,
-            "max_points": 0,
-            "message": submission.trouble,
-            "code": "",
-            "slip": None,
-            "seconds": 0,
-            "attempt": 1,
+        notebooks = await asyncio.to_thread(submission.read)
+    except UnreadableError as error:
+        return [Line.trouble(submission.learner, "unreadable", str(error), attempt)]
+    known = set(known_lessons())
+    plain = tuple(
+        {
+            "lesson": notebook.lesson(known),
+            "cells": [[cell.number, cell.source, cell.exercise] for cell in notebook.cells],
         }
-    for verdict in verdicts:
-        yield {
-            "learner": submission.learner,
-            "lesson": verdict.lesson,
-            "exercise": verdict.exercise,
-            "status": verdict.status,
-            "points": verdict.points,
-            "max_points": verdict.max_points,
-            "message": verdict.message,
-            "code": verdict.code,
-            "slip": verdict.slip,
-            "seconds": verdict.seconds,
-            "attempt": 1,
-        }
-
-
-def _write_grades(
-    path: Path,
-    rows: list[tuple[Submission, dict[str, Verdict]]],
-    exercises: list[Exercise],
-) -> None:
-    most = sum(exercise.points for exercise in exercises)
-    with open(path, "w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(
-            ["learner", "status", "points", "max_points", "percent", *(e.id for e in exercises)]
-        )
-        for submission, verdicts in rows:
-            points = sum(verdict.points for verdict in verdicts.values())
-            table.writerow(
-                [
-                    submission.learner,
-                    "unreadable" if submission.trouble else "graded",
-                    f"{points:g}",
-                    f"{most:g}",
-                    f"{100 * points / most:.1f}" if most else "",
-                    *(f"{verdicts[e.id].points:g}" if e.id in verdicts else "" for e in exercises),
-                ]
-            )
+        for notebook in notebooks
+    )
+    return await grade(Work(submission.learner, attempt, batch.exercises, plain))

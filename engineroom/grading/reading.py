@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import zipfile
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,35 @@ class Notebook:
 
 @dataclass
 class Submission:
-    """What one learner handed in."""
+    """What one learner handed in; read when it is needed."""
 
     learner: str
     path: Path
-    notebooks: list[Notebook] = field(default_factory=list)
-    trouble: str = ""
+    find: Callable[[Path], list[tuple[str, bytes]]]
+
+    def digest(self) -> str:
+        """Tells this content from another."""
+        found = hashlib.sha256()
+        try:
+            for name, content in self._files():
+                found.update(name.encode() + b"\0" + content)
+        except UnreadableError as error:
+            found.update(str(error).encode())
+        return found.hexdigest()[:32]
+
+    def read(self) -> list[Notebook]:
+        return [parse(name, content) for name, content in self._files()]
+
+    def _files(self) -> list[tuple[str, bytes]]:
+        try:
+            found = self.find(self.path)
+        except OSError as error:
+            raise UnreadableError(f"it cannot be opened: {error.strerror}") from None
+        except zipfile.BadZipFile:
+            raise UnreadableError("it is no zip file") from None
+        if not found:
+            raise UnreadableError("there is no notebook in it")
+        return found
 
 
 def find_submissions(folders: list[Path]) -> Iterator[Submission]:
@@ -53,26 +77,11 @@ def find_submissions(folders: list[Path]) -> Iterator[Submission]:
             if path.name.startswith(_HIDDEN):
                 continue
             if path.is_dir():
-                yield _read(Submission(path.name, path), _in_folder)
+                yield Submission(path.name, path, _in_folder)
             elif path.suffix.lower() == ".zip":
-                yield _read(Submission(path.stem, path), _in_zip)
+                yield Submission(path.stem, path, _in_zip)
             elif path.suffix.lower() == ".ipynb":
-                yield _read(Submission(path.stem, path), lambda p: [(p.name, _bytes(p))])
-
-
-def _read(submission: Submission, find: Any) -> Submission:
-    try:
-        found = find(submission.path)
-        if not found:
-            raise UnreadableError("there is no notebook in it")
-        submission.notebooks = [parse(name, content) for name, content in found]
-    except UnreadableError as error:
-        submission.trouble = str(error)
-    except OSError as error:
-        submission.trouble = f"it cannot be opened: {error.strerror}"
-    except zipfile.BadZipFile:
-        submission.trouble = "it is no zip file"
-    return submission
+                yield Submission(path.stem, path, lambda p: [(p.name, _bytes(p))])
 
 
 def _in_folder(folder: Path) -> list[tuple[str, bytes]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import asyncpg
@@ -48,14 +50,20 @@ class Witness:
         self._roles = [tenant["owner"], tenant["app"]]
         self._eye: asyncpg.Connection[Any] | None = None
         self._hand: asyncpg.Connection[Any] | None = None
+        self._scales: asyncpg.Connection[Any] | None = None
 
     async def open(self) -> None:
-        self._eye = await self._connect(
-            self._tenant["witness"],
-            self._tenant["witness_password"],
-            self._tenant["witness_database"],
-        )
+        """Connect, where that is still to be done."""
+        if self._eye is None or self._eye.is_closed():
+            self._eye = await self._connect(
+                self._tenant["witness"],
+                self._tenant["witness_password"],
+                self._tenant["witness_database"],
+            )
         await self.mend()
+
+    def looks_at(self, tenant: dict[str, Any]) -> bool:
+        return self._tenant == tenant
 
     async def mend(self) -> None:
         """Have a hand again: a learner's code may end its own role's connections, this one too."""
@@ -67,18 +75,34 @@ class Witness:
 
     async def was_cut_off(self) -> bool:
         """Whether the owner's connection of ours was ended while the server goes on."""
-        if self._hand is None or not self._hand.is_closed() or self._eye is None:
-            return False
+        return self._hand is not None and self._hand.is_closed() and await self.sees()
+
+    async def sees(self) -> bool:
+        """Whether the server is still there for us; no answer can end the witness's own line."""
         try:
-            return bool(await self._eye.fetchval("select true"))
+            return self._eye is not None and bool(await self._eye.fetchval("select true"))
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
             return False
 
+    async def size(self) -> int:
+        """How many bytes the learner's database takes, asked on a line of its own."""
+        if self._scales is None:
+            self._scales = await self._connect(
+                self._tenant["witness"],
+                self._tenant["witness_password"],
+                self._tenant["witness_database"],
+            )
+        size = await self._scales.fetchval(
+            "select pg_catalog.pg_database_size($1::name)", self._tenant["database"]
+        )
+        return int(size or 0)
+
     async def close(self) -> None:
-        for connection in (self._eye, self._hand):
+        for connection in (self._eye, self._hand, self._scales):
             if connection is not None:
-                await connection.close(timeout=1)
-        self._eye = self._hand = None
+                with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
+                    await connection.close(timeout=1)
+        self._eye = self._hand = self._scales = None
 
     async def backends(self) -> list[Backend]:
         """The learner's connections: told by role, without the witness's own."""
@@ -169,6 +193,11 @@ class Witness:
         assert self._hand is not None
         await self._hand.execute(statement, *values)
 
+    async def empty(self) -> None:
+        """Remove whatever lies in the database, and what the owner has set for later."""
+        assert self._hand is not None
+        await self._hand.execute(_EMPTY)
+
     async def fetch(self, statement: str, *values: Any) -> list[Any]:
         """Rows as the owner sees them; never as a superuser."""
         assert self._hand is not None
@@ -182,11 +211,32 @@ class Witness:
             user=user,
             password=password,
             database=database,
-            ssl=ssl.create_default_context(cafile=ca_file) if ca_file else "prefer",
+            ssl=_trusting(ca_file) if ca_file else "prefer",
             timeout=5,
             command_timeout=5,
             statement_cache_size=0,
         )
+
+
+@lru_cache(maxsize=4)
+def _trusting(ca_file: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=ca_file)
+
+
+_EMPTY = """
+do $$
+declare name text;
+begin
+    for name in
+        select nspname from pg_catalog.pg_namespace
+        where nspowner = current_user::pg_catalog.regrole or nspname = 'public'
+    loop
+        execute pg_catalog.format('drop schema %I cascade', name);
+    end loop;
+    create schema public;
+    alter role current_user reset all;
+end $$
+"""
 
 
 class Gate:

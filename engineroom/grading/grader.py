@@ -1,0 +1,114 @@
+"""Grades one submission at a time, as plain data: here, or wherever a worker of a cluster is."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from engineroom.exercises.judge import Bench, judge
+from engineroom.exercises.lessons import find_exercise
+from engineroom.exercises.model import Exercise
+from engineroom.exercises.sources import Cell
+from engineroom.exercises.subject import Nursery
+from engineroom.grading.results import Line
+from engineroom.grading.sandbox import Bubblewrap, find_sandbox
+from engineroom.lab.session import Lease
+
+DISK_LIMIT = 128 * 2**20
+_TRIES = 3
+
+
+@dataclass(frozen=True)
+class Work:
+    """A submission as plain data: nothing in it runs, and JSON carries it."""
+
+    learner: str
+    attempt: int
+    exercises: tuple[str, ...]
+    notebooks: tuple[dict[str, Any], ...] = ()
+    """Of each notebook its lesson (or None), and its cells: number, source, exercise."""
+
+    def cells_for(self, lesson: str) -> list[Cell]:
+        """A lesson's answers are looked for in that lesson's notebook, so that a name which two
+        lessons use is not mistaken."""
+        return [
+            Cell(number, source, exercise)
+            for notebook in self.notebooks
+            if notebook["lesson"] in (lesson, None)
+            for number, source, exercise in notebook["cells"]
+        ]
+
+
+@dataclass
+class Grader:
+    """The warm parent, its sandbox and a place in the lab; several submissions at a time."""
+
+    sandbox: str = "auto"
+    exercises: tuple[str, ...] = ()
+    """All that will be asked for: so the lab is up before the first submission."""
+    seconds: float | None = None
+    _shell: Bubblewrap | None = field(default=None, init=False)
+    _nursery: Nursery = field(init=False)
+    _lease: Lease = field(default_factory=lambda: Lease("grade", tenant=False), init=False)
+    _leaving: set[asyncio.Future[None]] = field(default_factory=set, init=False)
+
+    async def __aenter__(self) -> Self:
+        # Whoever takes or leaves a place in the lab waits in a thread.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(32))
+        self._shell = await asyncio.to_thread(find_sandbox, self.sandbox)
+        try:
+            if any(find_exercise(name).needs for name in self.exercises):
+                joined = await asyncio.to_thread(self._lease.join)
+                authority = joined["server"]["ca_file"]
+                if self._shell is not None and authority:
+                    self._shell.show(authority, Path(authority).read_bytes())
+            self._nursery = Nursery(shell=self._shell)
+            await self._nursery.start()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._nursery.close()
+        await self._end()
+
+    async def _end(self) -> None:
+        if self._leaving:
+            await asyncio.wait(self._leaving)
+        await asyncio.to_thread(self._lease.leave)
+        if self._shell is not None:
+            self._shell.close()
+
+    async def grade(self, work: Work) -> list[Line]:
+        """A line for each exercise; or one that says why there are no marks."""
+        why = ""
+        for _ in range(_TRIES):
+            try:
+                return await self._grade_once(work)
+            except Exception as error:  # of ours or of the machine's: never one learner's mark
+                why = f"{type(error).__name__}: {error}".split("\n")[0]
+        return [Line.trouble(work.learner, "ungraded", f"Grading failed: {why}", work.attempt)]
+
+    async def _grade_once(self, work: Work) -> list[Line]:
+        bench = Bench(self._nursery, seconds=self.seconds, disk=DISK_LIMIT)
+        try:
+            return [await self._line(bench, work, find_exercise(name)) for name in work.exercises]
+        finally:
+            leaving = asyncio.ensure_future(bench.leave())
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._left)
+
+    def _left(self, leaving: asyncio.Future[None]) -> None:
+        self._leaving.discard(leaving)
+        with contextlib.suppress(Exception):  # what is not given back now, the keeper sweeps
+            leaving.result()
+
+    async def _line(self, bench: Bench, work: Work, exercise: Exercise) -> Line:
+        seed = f"{work.learner}/{exercise.id}"
+        verdict = await judge(bench, exercise, work.cells_for(exercise.lesson), seed)
+        return Line.of(work.learner, verdict, work.attempt)

@@ -1,0 +1,169 @@
+"""One run of ``engineroom grade``: from folders to everything that lies in DIR afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from engineroom.errors import EngineRoomError
+from engineroom.exercises.lessons import known_lessons
+from engineroom.grading.batch import Batch, Grade, Tell, grade_batch, lessons_that_occur
+from engineroom.grading.gradebook import Gradebook, counted
+from engineroom.grading.grader import Grader
+from engineroom.grading.journal import RESULTS
+from engineroom.grading.outputs import write_outputs
+from engineroom.grading.reading import Submission, find_submissions
+from engineroom.grading.results import read_results
+from engineroom.grading.roster import Roster, read_roster
+
+
+class UsageError(EngineRoomError):
+    """What was asked for makes no sense: nothing was graded, and nothing written."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What stands on the command line."""
+
+    folders: tuple[Path, ...]
+    out: Path
+    lessons: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    jobs: int = 4
+    sandbox: str = "auto"
+    timeout: float | None = None
+    resume: bool = False
+    roster: Path | None = None
+    layout: str = "plain"
+    cluster: str = ""
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The same, with everything found that it names."""
+
+    batch: Batch
+    chosen: tuple[Submission, ...]
+    roster: Roster | None
+
+
+async def prepare(request: Request) -> Prepared:
+    """Find what the request names, or raise UsageError."""
+    known = known_lessons()
+    for name in request.lessons:
+        if name not in known:
+            raise UsageError(
+                f"There is no lesson {name!r} in this version.", f"one of {', '.join(known)}"
+            )
+    for folder in request.folders:
+        _look_into(folder)
+    try:
+        roster = read_roster(request.roster) if request.roster else None
+    except EngineRoomError as error:
+        raise UsageError(error.sentence, error.fix) from error
+    submissions = tuple(find_submissions(list(request.folders), request.layout))
+    if not submissions:
+        raise UsageError(
+            "There is no submission in there.", "each should be a .ipynb, a folder or a .zip"
+        )
+    chosen = _chosen(submissions, request.only)
+    named = request.lessons or await asyncio.to_thread(lessons_that_occur, submissions)
+    if not named:
+        raise UsageError(
+            "No lesson of this version occurs in there.", "name what to grade with --lesson"
+        )
+    _make_sure_of(request.out)
+    return Prepared(Batch(submissions, tuple(named)), chosen, roster)
+
+
+async def run(
+    request: Request, prepared: Prepared, tell: Tell, say: Callable[[str], None]
+) -> Gradebook:
+    """Grade, and write all outputs; what is graded is kept whatever happens."""
+    batch = prepared.batch
+    try:
+        async with _graders(request, batch, say) as grade:
+            await grade_batch(
+                batch, prepared.chosen, request.out, grade, tell, request.jobs,
+                resume=request.resume, keep=bool(request.only),
+            )  # fmt: skip
+        lines = read_results(request.out / RESULTS)
+        book = Gradebook.of(lines, counted(known_lessons(), batch.lessons), prepared.roster)
+        write_outputs(book, known_lessons(), request.out)
+    except* OSError as errors:
+        raise EngineRoomError(
+            f"The results could not be written to {request.out}: {_first(errors).strerror}.",
+            "make room, then the same command with --resume",
+        ) from errors
+    except* EngineRoomError as errors:
+        raise _first(errors) from errors
+    return book
+
+
+@contextlib.asynccontextmanager
+async def _graders(
+    request: Request, batch: Batch, say: Callable[[str], None]
+) -> AsyncIterator[Grade]:
+    if request.cluster:
+        from engineroom.grading.cluster import Cluster
+
+        async with Cluster(request.cluster, request.sandbox, request.timeout) as cluster:
+            say(f"Grading on {cluster.describe()}.")
+            yield cluster.grade
+    else:
+        async with Grader(request.sandbox, batch.exercises, request.timeout) as grader:
+            yield grader.grade
+
+
+def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+def _look_into(folder: Path) -> None:
+    try:
+        next(os.scandir(folder), None)
+    except NotADirectoryError:
+        raise UsageError(
+            f"{folder} is no folder.", "name the folder that the submissions are in"
+        ) from None
+    except FileNotFoundError:
+        raise UsageError(
+            f"{folder} is no folder: it is not there.",
+            "name the folder that the submissions are in",
+        ) from None
+    except OSError as error:
+        raise UsageError(
+            f"{folder} cannot be read: {error.strerror}.", f"chmod +rx {folder}"
+        ) from None
+
+
+def _chosen(submissions: tuple[Submission, ...], only: tuple[str, ...]) -> tuple[Submission, ...]:
+    if not only:
+        return submissions
+    known = {submission.learner for submission in submissions}
+    unknown = sorted(set(only) - known)
+    if unknown:
+        some = ", ".join(sorted(known)[:8])
+        raise UsageError(f"Nobody is called {unknown[0]!r} in there.", f"one of {some}")
+    return tuple(s for s in submissions if s.learner in only)
+
+
+def _make_sure_of(out: Path) -> None:
+    """Before anything is graded: DIR can be made, and written to."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        trial = out / ".engineroom-trial"
+        trial.write_bytes(b"")
+        trial.unlink()
+    except OSError as error:
+        raise UsageError(
+            f"Results cannot be written to {out}: {error.strerror}.",
+            "name another folder with --out",
+        ) from None
