@@ -10,7 +10,7 @@ from engineroom.exercises.model import Verdict
 
 # Each tone: a word, a mark and a colour that reads on white and on JupyterLab's dark grey alike
 # (at least 4.5 to 1 on both, since only the border and the word carry it beside the text).
-_TONES = {
+TONES = {
     "passed": ("Passed", "✓", "#1a7f4b", "#4cc38a"),
     "failed": ("Not yet", "✗", "#b4231f", "#ff8f88"),
     "not_attempted": ("Not attempted", "○", "#5b6470", "#b3bcc8"),
@@ -50,7 +50,7 @@ class VerdictCard:
 
     def __repr__(self) -> str:
         verdict = self.verdict
-        word, mark, *_ = _TONES[verdict.status]
+        word, mark, *_ = TONES[verdict.status]
         lines = [f"{mark} {verdict.exercise}: {word.lower()}, {self._points()}"]
         lines += [f"  {part}" for part in (verdict.message, verdict.where, *verdict.notes) if part]
         if verdict.code:
@@ -60,7 +60,7 @@ class VerdictCard:
 
     def _repr_html_(self) -> str:
         verdict = self.verdict
-        word, mark, light, dark = _TONES[verdict.status]
+        word, mark, light, dark = TONES[verdict.status]
         title = (
             f"<span class='er-word'><span aria-hidden='true'>{mark}</span> {escape(word)}</span> "
             f"<code>{escape(verdict.exercise)}</code> "
@@ -68,14 +68,14 @@ class VerdictCard:
         )
         parts = [f"<p>{title}</p>"]
         if verdict.message:
-            parts.append(f"<p>{_marked(verdict.message)}</p>")
+            parts.append(f"<p>{marked(verdict.message)}</p>")
         if verdict.where:
             parts.append(f"<p><code>{escape(verdict.where)}</code></p>")
         parts += [f"<p class='er-small'>{escape(note)}</p>" for note in verdict.notes]
         if verdict.code and self.meaning:
             parts.append(
                 f"<details class='er-small'><summary>{escape(verdict.code)}: what it means"
-                f"</summary><p>{_marked(self.meaning)}</p></details>"
+                f"</summary><p>{marked(self.meaning)}</p></details>"
             )
         elif verdict.code:
             parts.append(f"<p class='er-small'>{escape(verdict.code)}</p>")
@@ -85,7 +85,7 @@ class VerdictCard:
         )
 
 
-def _marked(text: str) -> str:
+def marked(text: str) -> str:
     """Escaped, and with what stands between backticks as code."""
     return re.sub(r"`([^`\n]+)`", r"<code>\1</code>", escape(text))
 
@@ -106,7 +106,7 @@ class HintCard:
             f"{_STYLE}<div class='er-card' role='note' "
             "style='--er-light:#2459b3;--er-dark:#8ab4ff'>"
             f"<p><span class='er-word'>hint {self.number} of {self.total}</span></p>"
-            f"<p>{_marked(self.text)}</p></div>"
+            f"<p>{marked(self.text)}</p></div>"
         )
 
 
