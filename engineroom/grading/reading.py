@@ -70,7 +70,7 @@ class Submission:
         return found
 
 
-def find_submissions(folders: list[Path]) -> Iterator[Submission]:
+def find_submissions(folders: list[Path], layout: str = "plain") -> Iterator[Submission]:
     """Each entry of each folder is a learner: a folder, a zip, or a notebook."""
     for folder in folders:
         for path in sorted(folder.iterdir()):

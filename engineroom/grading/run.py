@@ -71,7 +71,7 @@ async def prepare(request: Request) -> Prepared:
             "There is no submission in there.", "each should be a .ipynb, a folder or a .zip"
         )
     chosen = _chosen(submissions, request.only)
-    named = request.lessons or await asyncio.to_thread(lessons_that_occur, submissions)
+    named = list(request.lessons) or await asyncio.to_thread(lessons_that_occur, submissions)
     if not named:
         raise UsageError(
             "No lesson of this version occurs in there.", "name what to grade with --lesson"
@@ -94,13 +94,14 @@ async def run(
         lines = read_results(request.out / RESULTS)
         book = Gradebook.of(lines, counted(known_lessons(), batch.lessons), prepared.roster)
         write_outputs(book, known_lessons(), request.out)
-    except* OSError as errors:
-        raise EngineRoomError(
-            f"The results could not be written to {request.out}: {_first(errors).strerror}.",
-            "make room, then the same command with --resume",
-        ) from errors
-    except* EngineRoomError as errors:
-        raise _first(errors) from errors
+    except (OSError, EngineRoomError, ExceptionGroup) as error:
+        first = _first(error)
+        if isinstance(first, OSError):
+            raise EngineRoomError(
+                f"The results could not be written to {request.out}: {first.strerror}.",
+                "make room, then the same command with --resume",
+            ) from error
+        raise first from error
     return book
 
 
@@ -119,11 +120,11 @@ async def _graders(
             yield grader.grade
 
 
-def _first(errors: BaseExceptionGroup[BaseException]) -> BaseException:
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
+def _first(error: Exception) -> Exception:
+    """What went wrong, where several tasks report it at once."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _look_into(folder: Path) -> None:
