@@ -99,6 +99,8 @@ def test_progress_survives_the_kernel_and_can_be_forgotten(common_lab: Lab) -> N
         psutil.Process(kernel_pid(learner)).kill()
     shown = common_lab.cli("progress", check=True).stdout
     assert "ceiling: passed, 1 tries, 1 hints" in shown
+    most = sum(e.points for e in known_lessons()["pooling"].exercises.values())
+    assert f"Connection pools: 1 of 6 exercises, 3 of {most:g} points" in shown
     with notebook(common_lab) as learner:
         learner.run("from checks import pooling\nimport sqlmodel\n" + SLIP)
         assert "hint 2 of 3" in learner.run("pooling.ceiling.hint()")["text/plain"]
@@ -106,6 +108,9 @@ def test_progress_survives_the_kernel_and_can_be_forgotten(common_lab: Lab) -> N
         learner.run("pooling.ceiling.check()")
         tables = learner.run("sqlmodel.SQLModel.metadata.tables")["text/plain"]
         assert "record" not in tables
+        board = learner.run("from engineroom.widgets import board\nawait board()")
+        assert "pooling: 1 of 6 exercises, 3 of" in board["text/plain"]
+        assert "<caption>By skill</caption>" in board["text/html"]
     assert "ceiling: passed, 2 tries" in common_lab.cli("progress", check=True).stdout
     assert "1 forgotten" in common_lab.cli("progress", "--reset", CEILING.id, check=True).stdout
     assert "ceiling: not attempted" in common_lab.cli("progress", check=True).stdout

@@ -15,7 +15,7 @@ from engineroom.lab.places import find_places
 def progress(
     reset: Annotated[str, typer.Option(help="Forget one exercise, or `all`.")] = "",
 ) -> None:
-    """Show what is done, by lesson."""
+    """Show what is done, by lesson and by skill."""
     asyncio.run(_forget(reset) if reset else _show())
 
 
@@ -33,14 +33,15 @@ async def _forget(which: str) -> None:
 async def _show() -> None:
     from engineroom.exercises.lessons import known_lessons
     from engineroom.exercises.progress import Progress
+    from engineroom.exercises.standing import standing
 
     kept = Progress(find_places().home)
     records = {record.exercise: record for record in await kept.all()}
     await kept.close()
-    for name, lesson in known_lessons().items():
-        found = [records.get(exercise.id) for exercise in lesson.exercises.values()]
-        done = sum(bool(record and record.passed_at) for record in found)
-        out.print(Text(f"{name}: {done} of {len(lesson.exercises)}", style="bold"))
+    now = standing(known_lessons(), records.values())
+    for share in now.lessons:
+        lesson = known_lessons()[share.name]
+        out.print(Text(f"{share.name}: {share.done} of {share.total}", style="bold"))
         for exercise in lesson.exercises.values():
             record = records.get(exercise.id)
             if record is None:
@@ -52,3 +53,7 @@ async def _show() -> None:
             help_taken = f", {record.hints} hints" if record and record.hints else ""
             tries = f", {record.attempts} tries" if record and record.attempts else ""
             out.print(Text(f"  {exercise.name}: {state}{tries}{help_taken}"))
+    out.print(Text("By skill", style="bold"))
+    for share in now.skills:
+        points = f"{share.points:g} of {share.most:g} points"
+        out.print(Text(f"  {share.name}: {share.done} of {share.total} exercises, {points}"))
