@@ -12,12 +12,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import checks, newcomer, servers
+from benchmarks import checks, course, newcomer, servers
 from benchmarks.measure import Row
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "servers": servers.rows,
     "checks": checks.rows,
+    "course": course.rows,
     "newcomer": newcomer.rows,
 }
 
