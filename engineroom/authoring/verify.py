@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from engineroom.authoring.build import targets
+from engineroom.authoring.chapter import look_at_chapter
 from engineroom.authoring.pages import page_is_current
 from engineroom.authoring.replay import replay_verdict
 from engineroom.authoring.source import LessonSource, find_sources
@@ -84,6 +85,7 @@ async def verify_course(root: Path, wanted: list[str] | None, say: Say, *, load:
             )
     report.facts, problems = look_at_facts(root, sources)
     report.problems += problems
+    report.problems += look_at_chapter(root, sources, lessons, whole=not wanted)
     with _busy() if load else contextlib.nullcontext():
         report.problems += await try_all(lessons, sources, say)
     report.seconds = round(time.monotonic() - began, 1)
@@ -267,6 +269,11 @@ async def _try(bench: Bench, exercise: Exercise, source: LessonSource | None) ->
                 yield (
                     f"{source.path.name}: {kind} {exercise.id} is {_told(verdict)}, not {wanted}. "
                     f"Next: mend it, then: engineroom verify {exercise.lesson}"
+                )
+            elif verdict.notes:
+                yield (
+                    f"{source.path.name}: of the solution of {exercise.id} it is said: "
+                    f"{verdict.notes[0]} Next: let the solution, or the probe, clean up"
                 )
     for number, program in enumerate(exercise.right, start=1):
         verdict = await judge(bench, exercise, _program(program))
