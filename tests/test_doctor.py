@@ -39,7 +39,7 @@ def test_here_all_is_well(used_lab: Lab) -> None:
     checks = examine(used_lab)
     assert {
         "python", "packages", "home", "sockets", "postgres", "tls", "statements",
-        "pgbouncer", "secrets", "docker", "jupyterlab", "bubblewrap",
+        "pgbouncer", "secrets", "docker", "jupyterlab", "sandbox",
     } <= set(checks)  # fmt: skip
     assert checks["python"]["detail"].startswith(".".join(map(str, sys.version_info[:3])))
     assert "embedded" in checks["postgres"]["detail"]

