@@ -130,7 +130,9 @@ class Runtime:
 
     async def _run(self, source: str, name: str) -> None:
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-        code = compile(source, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        # As in a notebook: the cell does not inherit this file's own annotations of the future,
+        # which would hide the types from a model that is made of them.
+        code = compile(source, name, "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         if code.co_flags & inspect.CO_COROUTINE:
             await eval(code, self._namespace)  # noqa: S307
         else:

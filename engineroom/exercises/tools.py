@@ -69,6 +69,34 @@ class Attempts:
         self.count += 1
 
 
+class Opened:
+    """Counts the sockets that are open since it was made.
+
+    It holds on to each connection that asyncpg and psycopg make, so that no collector of garbage
+    closes what an answer forgot: what is left is told at once, and the same every time.
+    """
+
+    def __init__(self) -> None:
+        import asyncpg
+        import psycopg
+
+        self._held: list[Any] = []
+        for kind in (asyncpg.Connection, psycopg.AsyncConnection, psycopg.Connection):
+            kind.__init__ = self._holding(kind.__init__)  # type: ignore[method-assign]
+        self._before = open_sockets()
+
+    def _holding(self, original: Callable[..., None]) -> Callable[..., None]:
+        def begin(connection: Any, *args: Any, **kwargs: Any) -> None:
+            self._held.append(connection)
+            original(connection, *args, **kwargs)
+
+        return begin
+
+    @property
+    def left(self) -> int:
+        return open_sockets() - self._before
+
+
 @contextmanager
 def closed_port() -> Iterator[int]:
     """A loopback port that refuses connections, and that nobody else can take meanwhile."""

@@ -2,7 +2,8 @@
 
 from engineroom.widgets.anatomy import anatomy
 from engineroom.widgets.board import board
+from engineroom.widgets.heartbeat import Heartbeat
 from engineroom.widgets.predict import predict
 from engineroom.widgets.xray import Xray
 
-__all__ = ["Xray", "anatomy", "board", "predict"]
+__all__ = ["Heartbeat", "Xray", "anatomy", "board", "predict"]

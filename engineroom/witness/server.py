@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -134,6 +135,17 @@ class Witness:
 
     async def count(self) -> int:
         return len(await self.backends())
+
+    async def emptied(self, patience: float = 3.0) -> int:
+        """How many connections stay once all that were closed are gone; 0 as soon as none is left.
+
+        Ask it after the subject's own sockets (``tools.Opened``): a backend whose client has hung
+        up needs a moment to end, and no event tells of that.
+        """
+        end = time.monotonic() + patience
+        while (left := await self.count()) and time.monotonic() < end:  # noqa: ASYNC110
+            await asyncio.sleep(_POLL)
+        return left
 
     async def logins(self) -> int:
         """How often anybody has logged in to the learner's database, ever."""

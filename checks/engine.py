@@ -1,0 +1,1399 @@
+"""02 engine: create once, connect late, close."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+from urllib.parse import urlsplit
+
+from engineroom.exercises import Lesson, Objective, Outcome, Slip, Trial, expect
+from engineroom.exercises.model import SubjectFailed
+
+lesson = Lesson(
+    "engine",
+    "Create once, connect late, close",
+    minutes=35,
+    objectives=(
+        Objective(
+            "engine.create",
+            "Create one engine for each database, and tell by the server's count when it connects",
+            "apply",
+            "B1",
+            "Async engines",
+        ),
+        Objective(
+            "engine.echo",
+            "Turn the echo on and off, and read what it says",
+            "understand",
+            "A2",
+            "Async engines",
+        ),
+        Objective(
+            "engine.close",
+            "Close an engine whatever happens, and before its event loop ends",
+            "apply",
+            "B1",
+            "Async engines",
+        ),
+        Objective(
+            "engine.blocking",
+            "Tell what stops an event loop, and keep a blocking driver off it",
+            "analyze",
+            "B1",
+            "Async engines",
+        ),
+        Objective(
+            "engine.configure",
+            "Configure engines for development, testing and production from the environment",
+            "create",
+            "B1",
+            "Async engines",
+        ),
+    ),
+    stuck="An engine needs a URL and nothing else; *Stuck?*, near the end, adds one argument at a "
+    "time and looks at what each one does.",
+    further="One function, two environments: pool sizes for development and production, judged by "
+    "what Postgres counts.",
+    codes={
+        "ENG-01": "Requests that could have shared a login each made their own. An engine has a "
+        "pool, and the pool belongs to that engine alone: whoever makes a new engine for each "
+        "request begins with an empty pool each time. Make it once, and find it again by its URL. "
+        "`select sessions from pg_stat_database` counts all logins that ever were.",
+        "ENG-02": "A request went to another database than its URL says. Remember engines by the "
+        "URL, the whole of it, and not only the first one you made.",
+        "ENG-03": "Somebody logged in although nobody had asked anything yet. "
+        "`create_async_engine` connects to nothing; leave it so, and the program also starts while "
+        "the database is away.",
+        "ENG-04": "The answers were not those of the database that was asked. Run your function by "
+        "hand: make the engine, connect, read the word.",
+        "ENG-05": "`run_and_close` had returned, and connections were open. `dispose()` closes "
+        "them, if it is awaited: without `await` it only makes a coroutine that nobody runs.",
+        "ENG-06": "The work raised an exception, and connections stayed open: the line that closes "
+        "was never reached. What stands in `finally` runs in both cases.",
+        "ENG-07": "An exception of the work did not reach the caller. Close, and let it pass on as "
+        "it is.",
+        "ENG-08": "The work was cancelled, and connections stayed open. `CancelledError` is no "
+        "`Exception`: `except Exception` never sees it, `finally` does.",
+        "ENG-09": "What the work returned is what the caller should get, and the work is done "
+        "once. Return what `await work(engine)` gives.",
+        "ENG-10": "The blocking call ran on the thread of the event loop. While it waits, the loop "
+        "waits: no other coroutine gets a turn, whether `async def` stands before it or not.",
+        "ENG-11": "`run_sync` and `greenlet_spawn` do not move a call to another thread. They let "
+        "SQLAlchemy's own code wait inside; a foreign call that blocks, blocks the loop.",
+        "ENG-12": "The blocking call was never made, or nobody waited for it. Call what you were "
+        "given, in a thread, and await the result.",
+        "ENG-13": "The call was in a thread, and the loop stood still all the same, because its "
+        "own thread waited for the other one. `result()` and `join()` block; `await` does not.",
+        "ENG-14": "The call's own result should come back: await it, and return it.",
+        "ENG-15": "An asyncpg connection belongs to the event loop in which it was opened. "
+        "`asyncio.run` makes a new loop each time; a pool that lives longer hands out a "
+        "connection of a loop that is gone.",
+        "ENG-16": "Pre-ping met the connection of the old loop, and failed itself. The run after "
+        "that one got a new connection, because the old one had been thrown away. Every second run "
+        "fails so. Close before the loop ends.",
+        "ENG-17": "The runs went well, and a connection of a loop that has ended is still open at "
+        "the server. Close what you opened before `asyncio.run` returns.",
+        "ENG-18": "A run gave another word than the one that stands in `notice`, or did not ask "
+        "for it. Each run reads it anew.",
+        "ENG-19": "`DEBUG=false` turned the echo on. Every text that is not empty is true in "
+        "Python; compare it with the words that mean yes.",
+        "ENG-20": "SQLite in memory has a pool of another kind, which takes no `pool_size`. Give "
+        "the pool's arguments to the engine for Postgres only.",
+        "ENG-21": "In testing, the engine reached the database that `DATABASE_URL` names. On the "
+        "wrong machine that is production, and tests delete tables.",
+        "ENG-22": "In production, without `DATABASE_URL`, an engine was made all the same. The "
+        "program would start, look well, and keep its bookings in a place where nobody looks. "
+        "`environ['DATABASE_URL']` raises a `KeyError`, and that is good.",
+        "ENG-23": "The echo was on where it should be off, or off where it should be on. Look at "
+        "the table once more: `APP_ENV` first, then `DEBUG`.",
+        "ENG-24": "The rows did not go where they should. Testing: SQLite in memory. Development: "
+        "the file in `DATABASE_URL`. Production: the Postgres in `DATABASE_URL`.",
+        "ENG-25": "In production, requests that came one after another each logged in. That is an "
+        "engine without a pool.",
+        "ENG-26": "Environment variables are text, and `pool_size` is a number: `int(...)`.",
+        "ENG-27": "`MAX_OVERFLOW=0` means none, and 0 is false in Python: with `or` it is lost. "
+        "Ask whether the variable is there, not whether its value is true.",
+        "ENG-28": "Development should be small: two connections. It got what production gets.",
+        "ENG-29": "Without `max_overflow`, a pool opens up to ten connections more than "
+        "`pool_size`.",
+        "ENG-30": "Another number of connections than the environment asked for: at once, or kept "
+        "afterwards. Count in `pg_stat_activity` while you hold them, and when you gave them back.",
+    },
+)
+
+
+# -- one_engine ----------------------------------------------------------------------------
+
+
+async def a_morning(get_engine: Any, urls: list[str], order: list[int]) -> AsyncIterator[Any]:
+    """Ask for each engine; then let requests come, one after another, now here, now there."""
+    from sqlalchemy import text
+
+    from engineroom.exercises.tools import Attempts, turns
+
+    attempts = Attempts()
+    for url in urls:
+        get_engine(url)
+    await turns()
+    yield attempts.count
+    heard = []
+    for which in order:
+        async with get_engine(urls[which]).connect() as connection:
+            row = await connection.execute(text("select current_user, word from notice"))
+            heard.append([str(value) for value in row.one()])
+    yield heard
+    for url in urls:
+        await get_engine(url).dispose()
+
+
+@lesson.exercise(
+    "get_engine",
+    points=2,
+    measures=("engine.create",),
+    task="Write `get_engine(url)`: the engine for this URL, always the same one, made when it is "
+    "first asked for. Requests that come one after another then need one login for each URL.",
+    hints=(
+        "Who remembers, from one call to the next, which engine belongs to which URL?",
+        "A dictionary outside the function, or a decorator that remembers for you.",
+        "`@functools.cache` above the function; or `engines.setdefault(...)`, with care",
+    ),
+    slips=(
+        Slip(
+            "fresh",
+            "ENG-01",
+            "Postgres counted a login for almost every request: each call of `get_engine` began "
+            "with a new, empty pool.",
+            (
+                """
+                def get_engine(url):
+                    return create_async_engine(url)
+                """,
+                """
+                from functools import lru_cache
+                @lru_cache(maxsize=1)
+                def get_engine(url):
+                    return create_async_engine(url, pool_pre_ping=True)
+                """,
+            ),
+        ),
+        Slip(
+            "first_wins",
+            "ENG-02",
+            "You gave the first database's engine for the second URL: Postgres saw the wrong user.",
+            (
+                """
+                engine = None
+                def get_engine(url):
+                    global engine
+                    if engine is None:
+                        engine = create_async_engine(url)
+                    return engine
+                """,
+                """
+                from sqlalchemy import make_url
+                engines = {}
+                def get_engine(url):
+                    name = make_url(url).database
+                    if name not in engines:
+                        engines[name] = create_async_engine(url)
+                    return engines[name]
+                """,
+            ),
+        ),
+        Slip(
+            "eager",
+            "ENG-03",
+            "You began to log in when the engine was made: nobody had asked for anything yet.",
+            (
+                """
+                import asyncio
+                from functools import cache
+                tasks = []
+                @cache
+                def get_engine(url):
+                    engine = create_async_engine(url)
+                    async def warm():
+                        async with engine.connect():
+                            pass
+                    tasks.append(asyncio.ensure_future(warm()))
+                    return engine
+                """,
+                """
+                from sqlalchemy import create_engine
+                engines = {}
+                def get_engine(url):
+                    if url not in engines:
+                        with create_engine(url.replace('+asyncpg', '+psycopg')).connect():
+                            engines[url] = create_async_engine(url)  # it is there
+                    return engines[url]
+                """,
+            ),
+        ),
+    ),
+    right=(
+        """
+        from functools import cache
+        @cache
+        def get_engine(url):
+            return create_async_engine(url)
+        """,
+        """
+        class Engines(dict):
+            def __missing__(self, url):
+                self[url] = engine = create_async_engine(url, pool_pre_ping=True)
+                return engine
+        get_engine = Engines().__getitem__
+        """,
+        """
+        from sqlalchemy import make_url
+        def keeper():
+            kept = {}
+            def get_engine(url):
+                url = make_url(url).set(drivername='postgresql+psycopg')
+                if url not in kept:
+                    kept[url] = create_async_engine(url, pool_size=1, max_overflow=4)
+                return kept[url]
+            return get_engine
+        get_engine = keeper()
+        """,
+        """
+        from functools import lru_cache, partial
+        from sqlalchemy.pool import StaticPool
+        get_engine = lru_cache(partial(create_async_engine, poolclass=StaticPool))
+        """,
+    ),
+)
+async def one_engine(trial: Trial) -> None:
+    witness, draw, lab, word = trial.witness, trial.draw, trial.lab, trial.draw.word()
+    await notice(witness, word, reader=str(urlsplit(lab.app_url).username))
+    urls, before = [lab.url, lab.app_url], await witness.logins()
+    urls = [draw.choice([url, url.replace("+asyncpg", "+psycopg")]) for url in urls]
+    order = draw.sample([0, 1] * 5, 10)
+    steps = trial.subject.steps(a_morning, urls, order)
+    begun = await steps.next()
+    expect(not begun and await witness.logins() == before, "ENG-03")
+    heard = await steps.next() or []
+    wanted = [[urlsplit(urls[which]).username, word] for which in order]
+    opened = await witness.logins() - before
+    expect(heard == wanted or len({user for user, _ in heard}) > 1, "ENG-02")
+    expect(heard == wanted, "ENG-04", "The requests were not answered by the database they asked.")
+    expect(opened <= 2, "ENG-01", f"Postgres counted {opened} logins for 10 requests on 2 URLs.")
+    users = Counter(backend.user for backend in await witness.backends())
+    expect(opened == 2 and len(users) == 2, "ENG-04", "Postgres did not see both of your engines.")
+
+
+async def notice(witness: Any, word: str, reader: str = "") -> None:
+    """The notice board at the desk: a table with one word that nobody can know beforehand."""
+    await witness.execute("create table if not exists notice (word text)")
+    await witness.execute("delete from notice")
+    await witness.execute("insert into notice values ($1)", word)
+    if reader:
+        await witness.execute(f"grant usage on schema public to {reader}")
+        await witness.execute(f"grant select on notice to {reader}")
+
+
+# -- run_and_close -------------------------------------------------------------------------
+
+
+async def three_ends(run_and_close: Any, url: str, trouble: str) -> AsyncIterator[Any]:
+    """Work that ends well, work that raises, and work that is cancelled."""
+    import asyncio
+    import builtins
+
+    from sqlalchemy import text
+
+    from engineroom.exercises.tools import Crowd, Opened
+
+    opened, calls, waiting = Opened(), [], asyncio.Event()
+
+    async def read(engine: Any) -> str:
+        calls.append(engine)
+        await Crowd(engine, 3, "select 1").served()
+        async with engine.connect() as connection:
+            return str(await connection.scalar(text("select word from notice")))
+
+    async def fail(engine: Any) -> None:
+        raise getattr(builtins, trouble)(await read(engine))
+
+    async def wait(engine: Any) -> None:
+        await read(engine)
+        waiting.set()
+        await asyncio.Event().wait()
+
+    async def run(work: Any) -> list[Any]:
+        try:
+            value = await run_and_close(url, work)
+            ended = ["a result", value if type(value) is str else f"a {type(value).__name__}"]
+        except asyncio.CancelledError:
+            ended = ["CancelledError", ""]
+        except Exception as error:
+            if work is not fail:
+                raise
+            ended = [type(error).__name__, str(error)]
+        return [*ended, len(calls), opened.left]  # as it is when the caller goes on
+
+    for work in (read, fail, wait):
+        calls.clear()
+        running = asyncio.ensure_future(run(work))
+        if work is wait:
+            ready = asyncio.ensure_future(waiting.wait())
+            await asyncio.wait({running, ready}, return_when=asyncio.FIRST_COMPLETED)
+            running.cancel()
+        yield await running
+
+
+@lesson.exercise(
+    "run_and_close",
+    kind="coroutine function",
+    points=2,
+    measures=("engine.close",),
+    task="Write `run_and_close(url, work)`: make an engine for `url` and `await work(engine)`. "
+    "Give the caller what the work returns, or let its exception pass. Whatever comes of it, "
+    "no connection is open afterwards.",
+    hints=(
+        "Which lines run when `await work(engine)` returns, and which when it raises?",
+        "There is a block that is run in every case, also when the task is cancelled.",
+        "`try: return await work(engine)`, and in the `finally`: `await engine.dispose()`",
+    ),
+    slips=(
+        Slip(
+            "left_open",
+            "ENG-05",
+            "`run_and_close` had returned, and its connections were still open: `dispose()` was "
+            "not called, or not awaited.",
+            (
+                """
+                async def run_and_close(url, work):
+                    engine = create_async_engine(url)
+                    return await work(engine)
+                """,
+                """
+                async def run_and_close(url, work):
+                    engine = create_async_engine(url)
+                    try:
+                        return await work(engine)
+                    finally:
+                        engine.dispose()
+                """,
+            ),
+        ),
+        Slip(
+            "happy_only",
+            "ENG-06",
+            "The work raised, and its connections stayed open: the line that closes was never "
+            "reached.",
+            (
+                """
+                async def run_and_close(url, work):
+                    engine = create_async_engine(url)
+                    result = await work(engine)
+                    await engine.dispose()
+                    return result
+                """,
+                """
+                from contextlib import asynccontextmanager
+                @asynccontextmanager
+                async def opened(url):
+                    engine = create_async_engine(url.replace('+asyncpg', '+psycopg'))
+                    yield engine
+                    await engine.dispose()
+                async def run_and_close(url, work):
+                    async with opened(url) as engine:
+                        return await work(engine)
+                """,
+            ),
+        ),
+        Slip(
+            "swallowed",
+            "ENG-07",
+            "The caller never heard of the exception that the work raised.",
+            (
+                """
+                async def run_and_close(url, work):
+                    engine = create_async_engine(url)
+                    try:
+                        return await work(engine)
+                    except Exception as error:
+                        print('failed:', error)
+                    finally:
+                        await engine.dispose()
+                """,
+                """
+                async def run_and_close(url, work):
+                    engine = create_async_engine(url)
+                    result = None
+                    try:
+                        result = await work(engine)
+                    finally:
+                        await engine.dispose()
+                        return result
+                """,
+            ),
+        ),
+        Slip(
+            "exceptions_only",
+            "ENG-08",
+            "The work was cancelled, and its connections stayed open: `CancelledError` is no "
+            "`Exception`.",
+            (
+                """
+                async def run_and_close(url, work):
+                    engine = create_async_engine(url)
+                    try:
+                        result = await work(engine)
+                    except Exception:
+                        await engine.dispose()
+                        raise
+                    await engine.dispose()
+                    return result
+                """,
+                """
+                async def run_and_close(url, work):
+                    engine, trouble, result = create_async_engine(url), None, None
+                    try:
+                        result = await work(engine)
+                    except Exception as error:
+                        trouble = error
+                    await engine.dispose()
+                    if trouble is not None:
+                        raise trouble
+                    return result
+                """,
+            ),
+        ),
+    ),
+    right=(
+        """
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await work(engine)
+            finally:
+                await engine.dispose()
+        """,
+        """
+        from contextlib import AsyncExitStack
+        async def run_and_close(url, work):
+            async with AsyncExitStack() as stack:
+                engine = create_async_engine(url, pool_size=1, max_overflow=0)
+                stack.push_async_callback(engine.dispose)
+                return await work(engine)
+        """,
+        """
+        from sqlalchemy.pool import NullPool
+        run_and_close = lambda url, work: work(create_async_engine(url, poolclass=NullPool))
+        """,
+        """
+        class Closing:
+            def __init__(self, url):
+                self.engine = create_async_engine(
+                    url.replace('+asyncpg', '+psycopg'), pool_pre_ping=True)
+            async def __aenter__(self):
+                return self.engine
+            async def __aexit__(self, *_):
+                await self.engine.dispose()
+        class Runner:
+            async def __call__(self, url, work):
+                async with Closing(url) as engine:
+                    return await work(engine)
+        run_and_close = Runner()
+        """,
+        """
+        import asyncio
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                result = await work(engine)
+            except BaseException:
+                await asyncio.shield(engine.dispose())
+                raise
+            else:
+                await engine.dispose()
+            return result
+        """,
+    ),
+)
+async def run_and_close(trial: Trial) -> None:
+    witness, word = trial.witness, trial.draw.word()
+    await notice(witness, word)
+    url = trial.draw.choice([trial.lab.url, trial.lab.psycopg_url])
+    trouble = trial.draw.choice(["ArithmeticError", "LookupError", "OSError", "RuntimeError"])
+    steps = trial.subject.steps(three_ends, url, trouble)
+    endings = {"a result": "ENG-05", trouble: "ENG-06", "CancelledError": "ENG-08"}
+    for ending, code in endings.items():
+        before = await witness.logins()
+        ended, value, calls, left = await steps.next()
+        expect(calls == 1, "ENG-09", f"`work` was called {calls} times, not once.")
+        expect(ended != "a result" or ending != trouble, "ENG-07")
+        what = f"The work ended with {ending}; what reached the caller was {ended}: {value}."
+        right = ended == ending and value == ("" if ending == "CancelledError" else word)
+        expect(right, "ENG-09", what)
+        expect(not left and not await witness.emptied(), code)
+        expect(await witness.logins() > before, "ENG-09", "Postgres saw nothing of your engine.")
+
+
+# -- unblocked -----------------------------------------------------------------------------
+
+
+async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIterator[Any]:
+    """The blocking driver asks; does the loop's own request get through meanwhile?"""
+    import asyncio
+    import inspect
+    import os
+    import threading
+
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.ext.asyncio import create_async_engine
+    from sqlalchemy.pool import NullPool
+    from sqlalchemy.util.concurrency import in_greenlet
+
+    from engineroom.exercises.tools import Crowd
+
+    loop, here = asyncio.get_running_loop(), (os.getpid(), threading.get_ident())
+    calls, called, alive = [], asyncio.Event(), threading.Event()
+
+    def legacy() -> int:
+        calls.append("beside")
+        if (os.getpid(), threading.get_ident()) == here:
+            calls[-1] = "greenlet" if in_greenlet() else "loop"
+            return -1
+        loop.call_soon_threadsafe(alive.set)
+        if not alive.wait(2.5):  # a loop that lives needs a thousandth of it
+            calls[-1] = "stopped"
+            return -1
+        loop.call_soon_threadsafe(called.set)
+        with create_engine(sync_url, poolclass=NullPool).connect() as connection:
+            return int(connection.scalar(text("select n from gate")) or 0)
+
+    async def ask() -> Any:
+        answer = ask_legacy(legacy)
+        value = await answer if inspect.isawaitable(answer) else answer
+        return value if type(value) is int else f"a {type(value).__name__}"
+
+    asking, beginning = asyncio.ensure_future(ask()), asyncio.ensure_future(called.wait())
+    await asyncio.wait({asking, beginning}, return_when=asyncio.FIRST_COMPLETED)
+    if asking.done() and not calls:
+        asking.result()
+    engine = create_async_engine(url)
+    crowd = Crowd(engine, 1)
+    yield calls
+    yield [await asking, len(calls)]
+    await crowd.served()
+    await engine.dispose()
+
+
+@lesson.exercise(
+    "ask_legacy",
+    kind="coroutine function",
+    points=3,
+    measures=("engine.blocking",),
+    task="Write `ask_legacy(legacy)`: `legacy` is an ordinary function that asks a database "
+    "through a blocking driver, takes its time, and returns a number. Return that number, and let "
+    "the event loop go on with other requests meanwhile.",
+    hints=(
+        "Which thread waits while `legacy()` waits, and who else needs that thread?",
+        "asyncio can let another thread call a function, and you can await what comes of it.",
+        "`await asyncio.to_thread(...)`",
+    ),
+    slips=(
+        Slip(
+            "direct",
+            "ENG-10",
+            "`legacy` ran on the event loop's own thread: while it waited, no other request could "
+            "reach Postgres.",
+            (
+                """
+                async def ask_legacy(legacy):
+                    return legacy()
+                """,
+                """
+                import asyncio
+                async def ask_legacy(legacy):
+                    async def later():
+                        await asyncio.sleep(0)
+                        return legacy()
+                    return await asyncio.create_task(later())
+                """,
+            ),
+        ),
+        Slip(
+            "run_sync",
+            "ENG-11",
+            "`run_sync` runs a function in a greenlet, on the event loop's own thread: while "
+            "`legacy` waited, the loop waited with it.",
+            (
+                """
+                async def ask_legacy(legacy):
+                    engine = create_async_engine('sqlite+aiosqlite://')
+                    async with engine.connect() as connection:
+                        return await connection.run_sync(lambda _: legacy())
+                """,
+                """
+                from sqlalchemy.util import greenlet_spawn
+                async def ask_legacy(legacy):
+                    return await greenlet_spawn(legacy)
+                """,
+            ),
+        ),
+        Slip(
+            "not_called",
+            "ENG-12",
+            "`legacy` was never called: Postgres saw no query of it.",
+            (
+                """
+                import asyncio
+                async def ask_legacy(legacy):
+                    return asyncio.to_thread(legacy)
+                """,
+                """
+                import asyncio
+                async def ask_legacy(legacy):
+                    def call():
+                        return legacy
+                    return await asyncio.to_thread(call)
+                """,
+            ),
+        ),
+        Slip(
+            "joined",
+            "ENG-13",
+            "`legacy` ran in a thread of its own, and the event loop stood still until that "
+            "thread was done: `result()` and `join()` block, `await` does not.",
+            (
+                """
+                from concurrent.futures import ThreadPoolExecutor
+                async def ask_legacy(legacy):
+                    return ThreadPoolExecutor().submit(legacy).result()
+                """,
+                """
+                import threading
+                async def ask_legacy(legacy):
+                    found = []
+                    thread = threading.Thread(target=lambda: found.append(legacy()))
+                    thread.start()
+                    thread.join()
+                    return found[0]
+                """,
+            ),
+        ),
+    ),
+    right=(
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            return await asyncio.to_thread(legacy)
+        """,
+        """
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+        from functools import partial
+        async def ask(pool, legacy):
+            return await asyncio.get_running_loop().run_in_executor(pool, legacy)
+        ask_legacy = partial(ask, ThreadPoolExecutor(max_workers=1))
+        """,
+        """
+        from anyio import to_thread
+        class Asker:
+            async def __call__(self, legacy):
+                return await to_thread.run_sync(legacy)
+        ask_legacy = Asker()
+        """,
+        """
+        import asyncio
+        import threading
+        async def ask_legacy(legacy):
+            loop = asyncio.get_running_loop()
+            answer = loop.create_future()
+            def work():
+                number = legacy()
+                loop.call_soon_threadsafe(answer.set_result, number)
+            threading.Thread(target=work, daemon=True).start()
+            return await answer
+        """,
+    ),
+)
+async def unblocked(trial: Trial) -> None:
+    witness, number = trial.witness, trial.draw.randint(10_000, 99_999)
+    await witness.execute("create table gate (n int)")
+    await witness.execute("insert into gate values ($1)", number)
+    url = trial.draw.choice([trial.lab.url, trial.lab.psycopg_url])
+    steps = trial.subject.steps(two_at_the_desk, url, trial.lab.sync_url)
+    async with witness.gate() as gate:
+        where = [*(await steps.next() or ["never"]), ""][0]
+        slips = {"loop": "ENG-10", "greenlet": "ENG-11", "never": "ENG-12", "stopped": "ENG-13"}
+        expect(where == "beside", slips.get(where, "ENG-12"))
+        await gate.reached(2)  # the two of them, at one time
+        await gate.open()
+    value, calls = await steps.next()
+    expect(calls == 1, "ENG-14", f"You called `legacy` {calls} times; it wants to be called once.")
+    expect(value == number, "ENG-14", f"Postgres gave `legacy` {number}; you returned {value}.")
+
+
+# -- three_runs ----------------------------------------------------------------------------
+
+
+async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
+    """One job, run by three event loops, one after another, in a thread beside this one."""
+    import asyncio
+
+    from engineroom.exercises.tools import Opened
+
+    opened, job = Opened(), make_job(url)
+
+    def night(number: int) -> list[Any]:
+        async def work() -> Any:
+            return await job()
+
+        try:
+            value = asyncio.run(work())
+            said = ["read", value if type(value) is str else f"a {type(value).__name__}"]
+        except Exception as error:
+            if number == 0:
+                raise
+            said = ["raised", f"{type(error).__name__}: {error}"]
+        return [*said, opened.left]
+
+    for number in range(3):
+        yield await asyncio.to_thread(night, number)
+
+
+@lesson.exercise(
+    "make_job",
+    points=4,
+    measures=("engine.close",),
+    task="Write `make_job(url)`: it returns a coroutine function `job()` that reads the one word "
+    "in the table `notice`. The same job is run three times, by an `asyncio.run` each. Each run "
+    "reads the word of its day, and leaves no connection behind.",
+    hints=(
+        "What is left when `asyncio.run` returns, and to which loop does it belong?",
+        "Close before the loop ends; or keep nothing; or make the engine where it is used.",
+        "Inside `job`: `try:` ... `finally: await engine.dispose()`; or `poolclass=NullPool`",
+    ),
+    slips=(
+        Slip(
+            "kept_pool",
+            "ENG-15",
+            "The second run met a connection of the first run's event loop, which is gone: "
+            "\u201cattached to a different loop\u201d.",
+            (
+                """
+                from sqlalchemy import text
+                def make_job(url):
+                    engine = create_async_engine(url)
+                    async def job():
+                        async with engine.connect() as connection:
+                            return await connection.scalar(text('select word from notice'))
+                    return job
+                """,
+                """
+                from functools import cache, partial
+                from sqlalchemy import text
+                from sqlmodel.ext.asyncio.session import AsyncSession
+                get_engine = cache(create_async_engine)
+                async def read(url):
+                    async with AsyncSession(get_engine(url)) as session:
+                        return (await session.exec(text('select word from notice'))).scalar()
+                def make_job(url):
+                    return partial(read, url)
+                """,
+            ),
+        ),
+        Slip(
+            "pre_ping",
+            "ENG-16",
+            "The second run failed and the third went well: `pool_pre_ping` met the connection of "
+            "the loop that was gone, failed on it, and only then was it thrown away.",
+            (
+                """
+                from sqlalchemy import text
+                def make_job(url):
+                    engine = create_async_engine(url, pool_pre_ping=True)
+                    async def job():
+                        async with engine.connect() as connection:
+                            return await connection.scalar(text('select word from notice'))
+                    return job
+                """,
+                """
+                from sqlalchemy import text
+                class Job:
+                    def __init__(self, url):
+                        self.engine = create_async_engine(
+                            url, pool_size=1, max_overflow=0, pool_pre_ping=True)
+                    async def __call__(self):
+                        async with self.engine.begin() as connection:
+                            return (await connection.execute(text('table notice'))).scalar_one()
+                make_job = Job
+                """,
+            ),
+        ),
+        Slip(
+            "per_loop",
+            "ENG-17",
+            "All three runs went well, and left a connection open whose event loop is gone.",
+            (
+                """
+                import asyncio
+                from sqlalchemy import text
+                def make_job(url):
+                    engines = {}
+                    async def job():
+                        loop = asyncio.get_running_loop()
+                        if loop not in engines:
+                            engines[loop] = create_async_engine(url)
+                        async with engines[loop].connect() as connection:
+                            return await connection.scalar(text('select word from notice'))
+                    return job
+                """,
+                """
+                from sqlalchemy import text
+                def make_job(url):
+                    engine = create_async_engine(url)
+                    async def job():
+                        await engine.dispose(close=False)
+                        async with engine.connect() as connection:
+                            return await connection.scalar(text('select word from notice'))
+                    return job
+                """,
+            ),
+        ),
+    ),
+    right=(
+        """
+        from sqlalchemy import text
+        def make_job(url):
+            engine = create_async_engine(url)
+            async def job():
+                try:
+                    async with engine.connect() as connection:
+                        return await connection.scalar(text('select word from notice'))
+                finally:
+                    await engine.dispose()
+            return job
+        """,
+        """
+        from sqlalchemy import text
+        from sqlalchemy.pool import NullPool
+        def make_job(url):
+            engine = create_async_engine(url, poolclass=NullPool, pool_pre_ping=True)
+            async def job():
+                async with engine.connect() as connection:
+                    return await connection.scalar(text('select word from notice'))
+            return job
+        """,
+        """
+        from contextlib import asynccontextmanager
+        from sqlalchemy import text
+        from sqlmodel.ext.asyncio.session import AsyncSession
+        class Job:
+            def __init__(self, url):
+                self.url = url.replace('+asyncpg', '+psycopg')
+            @asynccontextmanager
+            async def engine(self):
+                engine = create_async_engine(self.url, pool_size=2)
+                yield engine
+                await engine.dispose()
+            async def __call__(self):
+                async with self.engine() as engine, AsyncSession(engine) as session:
+                    word = (await session.exec(text('select word from notice'))).scalar_one()
+                return word
+        make_job = Job
+        """,
+        """
+        import asyncio
+        from sqlalchemy import create_engine, text
+        def make_job(url):
+            def read():
+                engine = create_engine(url.replace('+asyncpg', '+psycopg'))
+                with engine.connect() as connection:
+                    word = connection.scalar(text('select word from notice'))
+                engine.dispose()
+                return word
+            return lambda: asyncio.to_thread(read)
+        """,
+        """
+        import asyncpg
+        from functools import partial
+        async def read(dsn):
+            connection = await asyncpg.connect(dsn)
+            try:
+                return await connection.fetchval('select word from notice')
+            finally:
+                await connection.close()
+        make_job = lambda url: partial(read, url.replace('+asyncpg', ''))
+        """,
+    ),
+)
+async def three_runs(trial: Trial) -> None:
+    witness, words, nights = trial.witness, [trial.draw.word() for _ in range(3)], []
+    before, steps = await witness.logins(), trial.subject.steps(three_nights, trial.lab.url)
+    for word in words:
+        await notice(witness, word)
+        what, told, left = await steps.next()
+        nights.append((what, told, left or (what == "read" and await witness.emptied())))
+    said = [what for what, _, _ in nights]
+    expect(said != ["read", "raised", "read"], "ENG-16")
+    other = next((told for what, told, _ in nights if what == "raised"), "")
+    other = "" if "different loop" in other else f"A later run raised {other[:200]}"
+    expect(said == ["read"] * 3, "ENG-15", other)
+    expect(not any(left for _, _, left in nights), "ENG-17")
+    expect([told for _, told, _ in nights] == words, "ENG-18", "A run read a word of another day.")
+    expect(await witness.logins() >= before + 3, "ENG-18", "Postgres was not asked in each run.")
+
+
+# -- environments --------------------------------------------------------------------------
+
+
+async def a_day_in(engine_for: Any, environ: dict[str, str], table: str) -> AsyncIterator[Any]:
+    """Three requests to the engine of an environment: where did the row go, what was echoed?"""
+    import logging
+    import os
+    import tempfile
+
+    from sqlalchemy import func, select, text
+
+    said: list[str] = []
+    ear = logging.Handler()
+    ear.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("sqlalchemy").addHandler(ear)
+    with tempfile.TemporaryDirectory() as folder:
+        file = f"{folder}/{table}.db"
+        if environ["APP_ENV"] == "development":
+            environ["DATABASE_URL"] = f"sqlite+aiosqlite:///{file}"
+        for name in ("APP_ENV", "DATABASE_URL", "DEBUG"):
+            os.environ.pop(name, None)
+        os.environ.update(environ)  # whoever reads there, reads the same
+        engine = engine_for(environ)
+        for statement in ("create table {} (n int)", "insert into {} values (1)"):
+            async with engine.begin() as connection:
+                await connection.execute(text(statement.format(table)))
+        async with engine.connect() as connection:
+            found = await connection.scalar(select(func.count()).select_from(text(table)))
+        await engine.dispose()
+        place = "file" if os.path.exists(file) else engine.dialect.name
+    yield [place if found == 1 else "nowhere", any(table in line for line in said)]
+
+
+async def without_url(engine_for: Any) -> AsyncIterator[Any]:
+    """What happens in production when nobody said where the database is."""
+    import os
+
+    os.environ.pop("DATABASE_URL", None)
+    os.environ["APP_ENV"] = "production"
+    try:
+        engine_for({"APP_ENV": "production"})
+    except BaseException:
+        yield "refused"
+    else:
+        yield "made"
+
+
+@lesson.exercise(
+    "engine_for",
+    points=3,
+    measures=("engine.configure", "engine.echo"),
+    task="Let an assistant write `engine_for(environ)`: the engine for what the variables "
+    "`APP_ENV`, `DATABASE_URL` and `DEBUG` say, as in the table.",
+    hints=(
+        "Three environments, three calls of `create_async_engine`: which arguments are whose?",
+        "Look at `APP_ENV` first. When is `DATABASE_URL` needed, and when must it be ignored?",
+        '`environ["DATABASE_URL"]`; `"sqlite+aiosqlite://"`; `.lower() in {"1", "true", ...}`',
+    ),
+    slips=(
+        Slip(
+            "truthy",
+            "ENG-19",
+            "`DEBUG` said no, and the echo was on: every text that is not empty is true.",
+            (
+                """
+                def engine_for(environ):
+                    if environ['APP_ENV'] == 'testing':
+                        return create_async_engine('sqlite+aiosqlite://')
+                    if environ['APP_ENV'] == 'development':
+                        return create_async_engine(environ['DATABASE_URL'], echo=True)
+                    return create_async_engine(
+                        environ['DATABASE_URL'], echo=bool(environ.get('DEBUG')))
+                """,
+                """
+                import os
+                def engine_for(environ):
+                    match os.environ['APP_ENV']:
+                        case 'testing':
+                            return create_async_engine('sqlite+aiosqlite:///:memory:')
+                        case 'development':
+                            return create_async_engine(os.environ['DATABASE_URL'], echo=True)
+                        case _:
+                            debug = True if os.getenv('DEBUG', '') else False
+                            return create_async_engine(os.environ['DATABASE_URL'], echo=debug)
+                """,
+            ),
+        ),
+        Slip(
+            "pool_for_all",
+            "ENG-20",
+            "In testing, no engine could be made: SQLite in memory has a pool that takes no "
+            "`pool_size`.",
+            (
+                """
+                def engine_for(environ):
+                    name = environ['APP_ENV']
+                    url = environ['DATABASE_URL'] if name != 'testing' else 'sqlite+aiosqlite://'
+                    return create_async_engine(
+                        url, echo=name == 'development', pool_size=5, max_overflow=10)
+                """,
+                """
+                COMMON = dict(pool_pre_ping=True, pool_size=5)
+                def engine_for(environ):
+                    if environ['APP_ENV'] == 'testing':
+                        return create_async_engine('sqlite+aiosqlite:///:memory:', **COMMON)
+                    echo = environ['APP_ENV'] == 'development' or (
+                        environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on'))
+                    return create_async_engine(environ['DATABASE_URL'], echo=echo, **COMMON)
+                """,
+            ),
+        ),
+        Slip(
+            "touches",
+            "ENG-21",
+            "In testing, Postgres saw you log in: tests must not reach the database that "
+            "`DATABASE_URL` names.",
+            (
+                """
+                def engine_for(environ):
+                    url = environ.get('DATABASE_URL', 'sqlite+aiosqlite://')
+                    debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+                    return create_async_engine(
+                        url, echo=environ['APP_ENV'] == 'development' or debug)
+                """,
+                """
+                import os
+                def engine_for(environ):
+                    if os.getenv('DATABASE_URL', '').startswith('postgresql'):
+                        return create_async_engine(os.environ['DATABASE_URL'], pool_size=5)
+                    return create_async_engine('sqlite+aiosqlite://', echo=True)
+                """,
+            ),
+        ),
+        Slip(
+            "fallback",
+            "ENG-22",
+            "In production nobody said where the database is, and you made an engine all the "
+            "same: the bookings would go where nobody looks.",
+            (
+                """
+                def engine_for(environ):
+                    if environ['APP_ENV'] == 'testing':
+                        return create_async_engine('sqlite+aiosqlite://')
+                    url = environ.get('DATABASE_URL', 'sqlite+aiosqlite:///./dev.db')
+                    debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+                    return create_async_engine(
+                        url, echo=environ['APP_ENV'] == 'development' or debug)
+                """,
+                """
+                def engine_for(environ):
+                    url, echo = environ.get('DATABASE_URL') or 'sqlite+aiosqlite:///app.db', False
+                    if environ['APP_ENV'] == 'testing':
+                        url = 'sqlite+aiosqlite://'
+                    elif environ['APP_ENV'] == 'development':
+                        echo = True
+                    else:
+                        echo = environ.get('DEBUG', 'off').lower() in ('1', 'true', 'yes', 'on')
+                    return create_async_engine(url, echo=echo)
+                """,
+            ),
+        ),
+    ),
+    right=(
+        """
+        YES = {'1', 'true', 'yes', 'on'}
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            if environ['APP_ENV'] == 'development':
+                return create_async_engine(environ['DATABASE_URL'], echo=True)
+            return create_async_engine(
+                environ['DATABASE_URL'], pool_size=5, max_overflow=10, pool_pre_ping=True,
+                echo=environ.get('DEBUG', '').lower() in YES)
+        """,
+        """
+        from typing import Literal
+        from pydantic import model_validator
+        from pydantic_settings import BaseSettings
+        class Settings(BaseSettings):
+            app_env: Literal['development', 'testing', 'production']
+            database_url: str = ''
+            debug: bool = False
+            @model_validator(mode='after')
+            def complete(self):
+                if self.app_env != 'testing' and not self.database_url:
+                    raise ValueError('DATABASE_URL is missing')
+                return self
+        def engine_for(environ):
+            settings = Settings()
+            if settings.app_env == 'testing':
+                return create_async_engine('sqlite+aiosqlite:///:memory:')
+            echo = settings.debug or settings.app_env == 'development'
+            return create_async_engine(settings.database_url, echo=echo)
+        """,
+        """
+        from sqlalchemy import make_url
+        from sqlalchemy.pool import StaticPool
+        class Factory:
+            def __call__(self, environ):
+                return getattr(self, environ['APP_ENV'])(**environ)
+            def testing(self, **_):
+                return create_async_engine('sqlite+aiosqlite://', poolclass=StaticPool)
+            def development(self, DATABASE_URL, **_):
+                return create_async_engine(DATABASE_URL, echo='debug')
+            def production(self, DATABASE_URL, DEBUG='no', **_):
+                url = make_url(DATABASE_URL).set(drivername='postgresql+psycopg')
+                echo = DEBUG.casefold() in ('1', 'true', 'yes', 'on')
+                return create_async_engine(
+                    url, pool_size=2, pool_recycle=240, echo=echo, hide_parameters=True)
+        engine_for = Factory()
+        """,
+        """
+        import logging
+        import os
+        import tempfile
+        engine_for = lambda environ: create_async_engine(
+            'sqlite+aiosqlite:///' + tempfile.mkdtemp() + '/test.db'
+            if environ['APP_ENV'] == 'testing' else environ['DATABASE_URL'],
+            echo={'testing': False, 'development': True}.get(
+                environ['APP_ENV'], environ.get('DEBUG', 'no').lower()[:1] in '1ty'
+                or environ.get('DEBUG', 'no').lower() == 'on'))
+        """,
+    ),
+)
+async def environments(trial: Trial) -> None:
+    witness, draw, lab = trial.witness, trial.draw, trial.lab
+    url = draw.choice([lab.url, lab.psycopg_url, lab.sync_url])
+    no, yes = ["", "0", "false", "no", "off"], ["1", "true", "yes", "on"]
+    days = [("testing", "", False), *(("production", word, word in yes) for word in no + yes)]
+    places = {"testing": "sqlite", "production": "postgresql", "development": "file"}
+    for name, debug, echo in [*days, ("development", "", True)]:
+        table, before = f"memo_{draw.word()}", await witness.logins()
+        given = {"APP_ENV": name, "DATABASE_URL": url}
+        given |= {"DEBUG": draw.choice([debug, debug.upper(), debug.title()])} if debug else {}
+        day = await trial.subject.steps(a_day_in, given, table).outcome()
+        opened = await witness.logins() - before
+        expect(not opened or name == "production", "ENG-21")
+        place, heard = _told(day, "pool_size", "ENG-20")
+        expect(not heard or echo or not debug, "ENG-19")
+        expect(heard == echo, "ENG-23", f"{_spelt(given)}: the echo was {'off' if echo else 'on'}.")
+        stored = await witness.fetch("select 1 from pg_tables where tablename = $1", table)
+        where = f"{_spelt(given)}: your row went to {place}."
+        right = place == places[name] and bool(stored) == (name == "production")
+        expect(right, "ENG-24", where)
+        expect(opened <= 1, "ENG-25", f"Three requests in turn made {opened} logins: no pool.")
+    expect(await trial.subject.steps(without_url).next() == "refused", "ENG-22")
+
+
+def _told(outcome: Outcome, word: str, code: str) -> Any:
+    """What a step said; an exception that speaks of ``word`` is the slip ``code``."""
+    if outcome.failure is not None:
+        expect(word not in outcome.failure.message, code)
+        raise SubjectFailed(outcome.failure)
+    return outcome.value
+
+
+def _spelt(environ: dict[str, str]) -> str:
+    return " ".join(f"{name}={environ[name]}" for name in sorted({*environ} - {"DATABASE_URL"}))
+
+
+# -- sizes ---------------------------------------------------------------------------------
+
+
+async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> AsyncIterator[Any]:
+    """More requests than there may be connections; then as many as there may be."""
+    import os
+
+    from engineroom.exercises.tools import Crowd, turns
+
+    for name in ("APP_ENV", "DATABASE_URL", "POOL_SIZE", "MAX_OVERFLOW"):
+        os.environ.pop(name, None)
+    os.environ.update(environ)  # whoever reads there, reads the same
+    engine = sized_engine(environ)
+    crowd = Crowd(engine, 17)
+    await turns()
+    yield crowd.begun
+    yield await crowd.served()
+    again = await Crowd(engine, limit).served()
+    await engine.dispose()
+    yield again
+
+
+@lesson.exercise(
+    "sized_engine",
+    points=3,
+    measures=("engine.configure",),
+    task="Write `sized_engine(environ)`: an engine for `DATABASE_URL`. In production it keeps 5 "
+    "connections and may open 10 more; elsewhere it keeps 2 and opens no more. Where `POOL_SIZE` "
+    "or `MAX_OVERFLOW` is set, that number counts instead.",
+    hints=(
+        "Two numbers, each from one of two places: which place goes first?",
+        "`environ.get(name, default)` has an answer in both cases; and what type is it?",
+        '`int(environ.get("POOL_SIZE", 5 if production else 2))`, and the like for the overflow',
+    ),
+    slips=(
+        Slip(
+            "strings",
+            "ENG-26",
+            "No engine could be made where a number came from the environment: variables are "
+            "text, and a pool counts.",
+            (
+                """
+                def sized_engine(environ):
+                    big = environ.get('APP_ENV') == 'production'
+                    return create_async_engine(
+                        environ['DATABASE_URL'],
+                        pool_size=environ.get('POOL_SIZE', 5 if big else 2),
+                        max_overflow=environ.get('MAX_OVERFLOW', 10 if big else 0))
+                """,
+                """
+                def sized_engine(environ):
+                    kept, more = (5, 10) if environ.get('APP_ENV') == 'production' else (2, 0)
+                    options = {'pool_size': kept, 'max_overflow': more}
+                    for name in ('POOL_SIZE', 'MAX_OVERFLOW'):
+                        if name in environ:
+                            options[name.lower()] = environ[name]
+                    return create_async_engine(environ['DATABASE_URL'], **options)
+                """,
+            ),
+        ),
+        Slip(
+            "zero",
+            "ENG-27",
+            "`MAX_OVERFLOW=0` was set, and the engine opened more than it keeps: 0 is false, and "
+            "`or` goes past it.",
+            (
+                """
+                def sized_engine(environ):
+                    big = environ.get('APP_ENV') == 'production'
+                    kept, more = (int(environ.get(n, 0)) for n in ('POOL_SIZE', 'MAX_OVERFLOW'))
+                    return create_async_engine(
+                        environ['DATABASE_URL'], pool_size=kept or (5 if big else 2),
+                        max_overflow=more or (10 if big else 0))
+                """,
+                """
+                def sized_engine(environ):
+                    kept, more = (5, 10) if environ.get('APP_ENV') == 'production' else (2, 0)
+                    if int(environ.get('POOL_SIZE', '0')):
+                        kept = int(environ['POOL_SIZE'])
+                    if int(environ.get('MAX_OVERFLOW', '0')) > 0:
+                        more = int(environ['MAX_OVERFLOW'])
+                    return create_async_engine(
+                        environ['DATABASE_URL'], pool_size=kept, max_overflow=more)
+                """,
+            ),
+        ),
+        Slip(
+            "one_size",
+            "ENG-28",
+            "In development Postgres counted 15 connections: the same as in production.",
+            (
+                """
+                def sized_engine(environ):
+                    return create_async_engine(
+                        environ['DATABASE_URL'],
+                        pool_size=int(environ.get('POOL_SIZE', 5)),
+                        max_overflow=int(environ.get('MAX_OVERFLOW', 10)))
+                """,
+                """
+                def sized_engine(environ):
+                    names = {'POOL_SIZE', 'MAX_OVERFLOW'} & set(environ)
+                    options = {name.lower(): int(environ[name]) for name in names}
+                    return create_async_engine(environ['DATABASE_URL'], **options)
+                """,
+            ),
+        ),
+        Slip(
+            "size_only",
+            "ENG-29",
+            "In development Postgres counted 12 connections: a pool opens ten more than it keeps, "
+            "unless you say otherwise.",
+            (
+                """
+                def sized_engine(environ):
+                    default = 5 if environ.get('APP_ENV') == 'production' else 2
+                    return create_async_engine(
+                        environ['DATABASE_URL'], pool_size=int(environ.get('POOL_SIZE', default)))
+                """,
+                """
+                def sized_engine(environ):
+                    options = {}
+                    if environ.get('APP_ENV') != 'production':
+                        options['pool_size'] = 2
+                    for name in ('POOL_SIZE', 'MAX_OVERFLOW'):
+                        if name in environ:
+                            options[name.lower()] = int(environ[name])
+                    return create_async_engine(environ['DATABASE_URL'], **options)
+                """,
+            ),
+        ),
+    ),
+    right=(
+        """
+        def sized_engine(environ):
+            production = environ.get('APP_ENV') == 'production'
+            return create_async_engine(
+                environ['DATABASE_URL'],
+                pool_size=int(environ.get('POOL_SIZE', 5 if production else 2)),
+                max_overflow=int(environ.get('MAX_OVERFLOW', 10 if production else 0)))
+        """,
+        """
+        from pydantic_settings import BaseSettings
+        class Settings(BaseSettings):
+            app_env: str = 'development'
+            database_url: str
+            pool_size: int | None = None
+            max_overflow: int | None = None
+        def sized_engine(environ):
+            settings = Settings()
+            sizes = {'pool_size': 2, 'max_overflow': 0}
+            if settings.app_env == 'production':
+                sizes = {'pool_size': 5, 'max_overflow': 10}
+            sizes |= settings.model_dump(include={*sizes}, exclude_none=True)
+            return create_async_engine(settings.database_url, pool_pre_ping=True, **sizes)
+        """,
+        """
+        from collections import ChainMap
+        from sqlalchemy import make_url
+        BASE = {'POOL_SIZE': '2', 'MAX_OVERFLOW': '0'}
+        BIG = {'POOL_SIZE': '5', 'MAX_OVERFLOW': '10'}
+        class Sized:
+            def __init__(self, environ):
+                self.said = ChainMap(
+                    environ, BIG if environ.get('APP_ENV') == 'production' else BASE)
+            def engine(self):
+                return create_async_engine(
+                    make_url(self.said['DATABASE_URL']).set(drivername='postgresql+psycopg'),
+                    pool_size=int(self.said['POOL_SIZE']),
+                    max_overflow=int(self.said['MAX_OVERFLOW']), pool_use_lifo=True)
+        sized_engine = lambda environ: Sized(environ).engine()
+        """,
+    ),
+)
+async def sizes(trial: Trial) -> None:
+    witness, draw = trial.witness, trial.draw
+    await witness.execute("create table gate (n int)")
+    url, kept, over = draw.choice([trial.lab.url, trial.lab.psycopg_url]), 0, 0
+    small, size, more = {"APP_ENV": "development"}, draw.choice([3, 4, 6]), draw.randint(3, 7)
+    for given, kept, over in (
+        ({} if draw.random() < 0.5 else small, 2, 0),
+        ({"APP_ENV": "production", "POOL_SIZE": f"{size}", "MAX_OVERFLOW": "0"}, size, 0),
+        ({"APP_ENV": "production"}, 5, 10),
+        (small | {"MAX_OVERFLOW": f"{more}"}, 2, more),
+    ):
+        limit, before = kept + over, await witness.logins()
+        async with witness.gate() as gate:
+            steps = trial.subject.steps(two_rushes, {"DATABASE_URL": url, **given}, limit)
+            standing = await gate.reached(_told(await steps.outcome(), "'str'", "ENG-26") or 0)
+            await gate.open()
+            served = await steps.next()
+        where = f"{_spelt(given) or 'Nothing set'}: {standing} connections at once, not {limit}."
+        expect(standing != kept + 10 or given.get("MAX_OVERFLOW") != "0", "ENG-27")
+        expect(kept != 2 or over or standing != 15, "ENG-28")
+        expect(kept != 2 or over or standing != 12, "ENG-29")
+        expect(standing == limit and served == 17, "ENG-30", where)
+        expect(await steps.next() == limit, "ENG-30", "A second rush was not served.")
+        again = await witness.logins() - before - limit
+        expect(again == over, "ENG-30", f"{_spelt(given)}: {limit - again} were kept, not {kept}.")

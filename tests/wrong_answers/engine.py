@@ -1,0 +1,466 @@
+"""Plausible wrong answers for engine: each must fail, beside the slips."""
+
+WRONG = {
+    "engine.one_engine": [
+        """
+        from sqlalchemy.pool import NullPool
+        from functools import cache
+        @cache
+        def get_engine(url):
+            return create_async_engine(url, poolclass=NullPool)
+        """,
+        """
+        engines = {}
+        def get_engine(url):
+            engines[url] = create_async_engine(url)
+            return engines[url]
+        """,
+        """
+        engines = {}
+        def get_engine(url):
+            return engines.get(url) or create_async_engine(url)
+        """,
+        """
+        def get_engine(url, engines=None):
+            engines = engines or {}
+            if url not in engines:
+                engines[url] = create_async_engine(url)
+            return engines[url]
+        """,
+        """
+        def get_engine(url):
+            if not hasattr(get_engine, 'engine'):
+                get_engine.engine = create_async_engine(url)
+            return get_engine.engine
+        """,
+        """
+        from functools import cache
+        @cache
+        def host_of(host):
+            return create_async_engine(lab.url)
+        from sqlalchemy import make_url
+        from engineroom import lab
+        def get_engine(url):
+            return host_of(make_url(url).host)
+        """,
+        """
+        from functools import cache
+        get_engine = cache(lambda url: create_async_engine('sqlite+aiosqlite://'))
+        """,
+        """
+        from weakref import WeakValueDictionary
+        engines = WeakValueDictionary()
+        def get_engine(url):
+            engine = engines.get(url)
+            if engine is None:
+                engines[url] = engine = create_async_engine(url)
+            return engine
+        """,
+        """
+        from functools import cache
+        from sqlalchemy import create_engine
+        @cache
+        def get_engine(url):
+            return create_engine(url)
+        """,
+        """
+        import asyncio
+        engines = {}
+        def get_engine(url):
+            key = url, asyncio.current_task(), len(engines)
+            return engines.setdefault(key, create_async_engine(url))
+        """,
+    ],
+    "engine.run_and_close": [
+        """
+        import asyncio
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await work(engine)
+            finally:
+                asyncio.create_task(engine.dispose())
+        """,
+        """
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await work(engine)
+            finally:
+                await engine.dispose(close=False)
+        """,
+        """
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await work(engine)
+            except Exception as error:
+                raise RuntimeError('the work failed') from error
+            finally:
+                await engine.dispose()
+        """,
+        """
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await work(engine)
+            except Exception as error:
+                return error
+            finally:
+                await engine.dispose()
+        """,
+        """
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                await work(engine)
+            finally:
+                await engine.dispose()
+        """,
+        """
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                try:
+                    return await work(engine)
+                except Exception:
+                    return await work(engine)  # once more
+            finally:
+                await engine.dispose()
+        """,
+        """
+        import asyncio
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    task = group.create_task(work(engine))
+                return task.result()
+            finally:
+                await engine.dispose()
+        """,
+        """
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            await engine.dispose()
+            return await work(engine)
+        """,
+        """
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await work(engine)
+            finally:
+                engine.sync_engine.pool = None
+                del engine
+        """,
+        """
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return work(engine)
+            finally:
+                await engine.dispose()
+        """,
+        """
+        import asyncio
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await work(engine)
+            except asyncio.CancelledError:
+                return None
+            finally:
+                await engine.dispose()
+        """,
+        """
+        import asyncio
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            result, = await asyncio.gather(work(engine), return_exceptions=True)
+            await engine.dispose()
+            return result
+        """,
+        """
+        async def run_and_close(url, work):
+            return 'word'
+        """,
+    ],
+    "engine.unblocked": [
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            return asyncio.create_task(asyncio.to_thread(legacy))
+        """,
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(None, legacy())
+        """,
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            return await asyncio.to_thread(legacy())
+        """,
+        """
+        from concurrent.futures import ThreadPoolExecutor
+        async def ask_legacy(legacy):
+            with ThreadPoolExecutor() as pool:
+                future = pool.submit(legacy)
+            return future.result()
+        """,
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            return await asyncio.wait_for(asyncio.coroutine_like(legacy), 5)
+        """,
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            await asyncio.to_thread(legacy)
+        """,
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            await asyncio.to_thread(legacy)
+            return await asyncio.to_thread(legacy)
+        """,
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            async def wrapped():
+                return legacy()
+            result, = await asyncio.gather(wrapped())
+            return result
+        """,
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            loop = asyncio.get_running_loop()
+            answer = loop.create_future()
+            loop.call_soon(lambda: answer.set_result(legacy()))
+            return await answer
+        """,
+        """
+        import time
+        from threading import Thread
+        async def ask_legacy(legacy):
+            found = []
+            Thread(target=lambda: found.append(legacy())).start()
+            while not found:
+                time.sleep(0.01)
+            return found[0]
+        """,
+        """
+        async def ask_legacy(legacy):
+            return 12345
+        """,
+    ],
+    "engine.three_runs": [
+        """
+        from sqlalchemy import text
+        def make_job(url):
+            engine = create_async_engine(url)
+            async def job():
+                async with engine.connect() as connection:
+                    word = await connection.scalar(text('select word from notice'))
+                engine.dispose()
+                return word
+            return job
+        """,
+        """
+        from sqlalchemy import text
+        def make_job(url):
+            engine = create_async_engine(url.replace('+asyncpg', '+psycopg'))
+            async def job():
+                async with engine.connect() as connection:
+                    return await connection.scalar(text('select word from notice'))
+            return job
+        """,
+        """
+        from sqlalchemy import text
+        def make_job(url):
+            async def job():
+                engine = create_async_engine(url)
+                async with engine.connect() as connection:
+                    return await connection.scalar(text('select word from notice'))
+            return job
+        """,
+        """
+        from sqlalchemy import text
+        def make_job(url):
+            words = []
+            async def job():
+                if not words:
+                    engine = create_async_engine(url)
+                    async with engine.connect() as connection:
+                        words.append(await connection.scalar(text('select word from notice')))
+                    await engine.dispose()
+                return words[0]
+            return job
+        """,
+        """
+        from sqlalchemy import text
+        def make_job(url):
+            engine = create_async_engine(url, pool_recycle=1)
+            async def job():
+                async with engine.connect() as connection:
+                    return await connection.scalar(text('select word from notice'))
+            return job
+        """,
+        """
+        from sqlalchemy import text
+        def make_job(url):
+            engine = create_async_engine(url)
+            async def job():
+                for _ in range(2):
+                    try:
+                        async with engine.connect() as connection:
+                            return await connection.scalar(text('select word from notice'))
+                    except Exception:
+                        await engine.dispose(close=False)
+            return job
+        """,
+        """
+        import asyncpg
+        def make_job(url):
+            async def job():
+                connection = await asyncpg.connect(url.replace('+asyncpg', ''))
+                return await connection.fetchval('select word from notice')
+            return job
+        """,
+        """
+        def make_job(url):
+            async def job():
+                return 'word'
+            return job
+        """,
+    ],
+    "engine.environments": [
+        """
+        def engine_for(environ):
+            return create_async_engine(environ['DATABASE_URL'], echo=True)
+        """,
+        """
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            if environ['APP_ENV'] == 'development':
+                return create_async_engine('sqlite+aiosqlite:///./dev_of_mine.db', echo=True)
+            return create_async_engine(
+                environ['DATABASE_URL'],
+                echo=environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on'))
+        """,
+        """
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            return create_async_engine(
+                environ['DATABASE_URL'], echo=environ['APP_ENV'] == 'development')
+        """,
+        """
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            debug = environ.get('DEBUG', '') == 'true'
+            return create_async_engine(
+                environ['DATABASE_URL'], echo=debug or environ['APP_ENV'] == 'development')
+        """,
+        """
+        from sqlalchemy.pool import NullPool
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            return create_async_engine(
+                environ['DATABASE_URL'], poolclass=NullPool,
+                echo=debug or environ['APP_ENV'] == 'development')
+        """,
+        """
+        from sqlalchemy.pool import NullPool
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://', poolclass=NullPool)
+            debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            return create_async_engine(
+                environ['DATABASE_URL'], echo=debug or environ['APP_ENV'] == 'development')
+        """,
+        """
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://', echo=True)
+            debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            return create_async_engine(
+                environ['DATABASE_URL'], echo=debug or environ['APP_ENV'] == 'development')
+        """,
+        """
+        def engine_for(environ):
+            return create_async_engine('sqlite+aiosqlite://', echo='DEBUG' in environ)
+        """,
+        """
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            debug = environ.get('DEBUG', '').lower() not in ('0', 'false', 'no', 'off')
+            return create_async_engine(environ['DATABASE_URL'], echo=debug)
+        """,
+    ],
+    "engine.sizes": [
+        """
+        def sized_engine(environ):
+            return create_async_engine(environ['DATABASE_URL'])
+        """,
+        """
+        def sized_engine(environ):
+            big = environ.get('APP_ENV') == 'production'
+            return create_async_engine(
+                environ['DATABASE_URL'], pool_size=15 if big else 2, max_overflow=0)
+        """,
+        """
+        def sized_engine(environ):
+            if environ.get('APP_ENV') == 'production':
+                return create_async_engine(
+                    environ['DATABASE_URL'], pool_size=5, max_overflow=10)
+            return create_async_engine(
+                environ['DATABASE_URL'], pool_size=int(environ.get('POOL_SIZE', 2)),
+                max_overflow=int(environ.get('MAX_OVERFLOW', 0)))
+        """,
+        """
+        def sized_engine(environ):
+            big = environ.get('APP_ENV') == 'production'
+            return create_async_engine(
+                environ['DATABASE_URL'],
+                pool_size=int(environ.get('POOL_SIZE', 10 if big else 2)),
+                max_overflow=int(environ.get('MAX_OVERFLOW', 5 if big else 0)))
+        """,
+        """
+        def sized_engine(environ):
+            big = environ.get('APP_ENV') != 'development'
+            return create_async_engine(
+                environ['DATABASE_URL'],
+                pool_size=int(environ.get('POOL_SIZE', 5 if big else 2)) + 1,
+                max_overflow=int(environ.get('MAX_OVERFLOW', 10 if big else 0)) - 1)
+        """,
+        """
+        from sqlalchemy.pool import NullPool
+        def sized_engine(environ):
+            return create_async_engine(environ['DATABASE_URL'], poolclass=NullPool)
+        """,
+        """
+        def sized_engine(environ):
+            big = environ.get('APP_ENV') == 'production'
+            total = int(environ.get('POOL_SIZE', 5 if big else 2))
+            total += int(environ.get('MAX_OVERFLOW', 10 if big else 0))
+            return create_async_engine(
+                environ['DATABASE_URL'], pool_size=total, max_overflow=0)
+        """,
+        """
+        def sized_engine(environ):
+            big = environ.get('APP_ENV') == 'production'
+            return create_async_engine(
+                environ['DATABASE_URL'],
+                pool_size=int(environ.get('POOL_SIZE', 5 if big else 2)), max_overflow=0)
+        """,
+    ],
+}
