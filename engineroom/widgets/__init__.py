@@ -3,6 +3,8 @@
 from engineroom.widgets.anatomy import anatomy
 from engineroom.widgets.board import board
 from engineroom.widgets.predict import predict
+from engineroom.widgets.sizing import SizingCurve
+from engineroom.widgets.timeline import Timeline
 from engineroom.widgets.xray import Xray
 
-__all__ = ["Xray", "anatomy", "board", "predict"]
+__all__ = ["SizingCurve", "Timeline", "Xray", "anatomy", "board", "predict"]
