@@ -1,6 +1,7 @@
 """The timeline of a pool: what is out and who waits, moment by moment, beside the server's word.
 
-The pool's side is asked of the pool, the server's of ``pg_stat_activity``, by the same role.
+The pool's side is asked of the pool, the server's of ``pg_stat_activity``, by the same role. Only
+connections that this engine opens are counted: process ids tie the two together and are not shown.
 """
 
 from __future__ import annotations
@@ -10,17 +11,13 @@ from dataclasses import dataclass, field
 from textwrap import wrap
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from engineroom.widgets.figure import BLUE, LINE, RED, SOFT, figure, say, svg, table
-from engineroom.widgets.xray import waiting_for
+from engineroom.widgets.xray import pid_of, waiting_for
 
-_STATES = text(
-    "select state, count(*) from pg_catalog.pg_stat_activity where usename = current_user"
-    " and datname = current_database() and pid <> pg_backend_pid()"
-    " and backend_type = 'client backend' group by state"
-)
+_STATES = text("select pid, state from pg_catalog.pg_stat_activity where usename = current_user")
 _ROWS = {"active": "at work", "idle in transaction": "idle in transaction", "idle": "idle"}
 
 
@@ -42,6 +39,13 @@ class Timeline:
     engine: AsyncEngine
     host: AsyncEngine
     moments: list[Moment] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._pids: set[int] = set()
+        event.listen(self.engine.sync_engine, "connect", self._opened)
+
+    def _opened(self, connection: Any, _: Any) -> None:
+        self._pids.add(pid_of(connection))
 
     @property
     def places(self) -> int:
@@ -65,11 +69,9 @@ class Timeline:
     async def _states(self) -> dict[str, int]:
         async with self.host.connect() as connection:
             rows = (await connection.execute(_STATES)).all()
-        found: dict[str, int] = dict(rows)
-        aborted = found.pop("idle in transaction (aborted)", 0)
-        if aborted:
-            found["idle in transaction"] = found.get("idle in transaction", 0) + aborted
-        return found
+        # A transaction in which a statement failed is "idle in transaction (aborted)".
+        seen = [str(state).partition(" (")[0] for pid, state in rows if pid in self._pids]
+        return {state: seen.count(state) for state in _ROWS}
 
     # -- what one sees ---------------------------------------------------------------------
 

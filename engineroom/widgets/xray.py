@@ -53,6 +53,13 @@ class Look:
         return sum(state in ("out", "idle", "dead") for state in self.states)
 
 
+def pid_of(connection: Any) -> int:
+    """The server's process behind a connection, as either driver tells it."""
+    driver = connection.driver_connection
+    asked = getattr(driver, "get_server_pid", None)
+    return int(asked() if asked else driver.info.backend_pid)
+
+
 def waiting_for(engine: AsyncEngine) -> int:
     """How many requests queue for a connection."""
     # A pool tells nobody; asyncio's queue knows its getters.
@@ -77,9 +84,7 @@ class Xray:
             event.listen(watched, name, self._mover(state))
 
     def _opened(self, connection: Any, _: Any) -> None:
-        driver = connection.driver_connection
-        asked = getattr(driver, "get_server_pid", None)
-        lane = _Lane(asked() if asked else driver.info.backend_pid)
+        lane = _Lane(pid_of(connection))
         self._lanes.append(lane)
         self._by_connection[id(connection)] = lane
 
