@@ -7,14 +7,14 @@ the server's from ``pg_stat_activity``; process ids tie the two together and are
 from __future__ import annotations
 
 import asyncio
-import base64
 from dataclasses import dataclass, field
-from html import escape
 from textwrap import wrap
 from typing import Any
 
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
+
+from engineroom.widgets.figure import SOFT, figure, say, svg, table
 
 _SIGNS = {"out": "●", "idle": "○", "dead": "✗", "gone": "·", "new": " ", "over": " "}
 _WORDS = {
@@ -53,6 +53,20 @@ class Look:
         return sum(state in ("out", "idle", "dead") for state in self.states)
 
 
+def pid_of(connection: Any) -> int:
+    """The server's process behind a connection, as either driver tells it."""
+    driver = connection.driver_connection
+    asked = getattr(driver, "get_server_pid", None)
+    return int(asked() if asked else driver.info.backend_pid)
+
+
+def waiting_for(engine: AsyncEngine) -> int:
+    """How many requests queue for a connection."""
+    # A pool tells nobody; asyncio's queue knows its getters.
+    queue = getattr(getattr(engine.pool, "_pool", None), "_queue", None)
+    return sum(not getter.done() for getter in getattr(queue, "_getters", ()))
+
+
 @dataclass
 class Xray:
     """Watches ``engine`` from now on; ``host`` asks the server, as the same role."""
@@ -70,9 +84,7 @@ class Xray:
             event.listen(watched, name, self._mover(state))
 
     def _opened(self, connection: Any, _: Any) -> None:
-        driver = connection.driver_connection
-        asked = getattr(driver, "get_server_pid", None)
-        lane = _Lane(asked() if asked else driver.info.backend_pid)
+        lane = _Lane(pid_of(connection))
         self._lanes.append(lane)
         self._by_connection[id(connection)] = lane
 
@@ -100,17 +112,12 @@ class Xray:
             "dead" if lane.state == "idle" and lane.pid not in alive else lane.state
             for lane in self._lanes
         ]
-        self.looks.append(Look(label, states, self._waiting(), len(alive)))
+        self.looks.append(Look(label, states, waiting_for(self.engine), len(alive)))
         return self.looks[-1]
 
     async def _alive(self) -> set[int]:
         async with self.host.connect() as connection:
             return set((await connection.execute(_BACKENDS)).scalars())
-
-    def _waiting(self) -> int:
-        # A pool tells nobody how many queue for it; asyncio's queue knows its getters.
-        queue = getattr(getattr(self.engine.pool, "_pool", None), "_queue", None)
-        return sum(not getter.done() for getter in getattr(queue, "_getters", ()))
 
     # -- what one sees ---------------------------------------------------------------------
 
@@ -137,18 +144,10 @@ class Xray:
 
     def __repr__(self) -> str:
         labels = [look.label for look in self.looks]
-        table = [["", *labels]]
-        table += [[name, *(_SIGNS[state] for state in states)] for name, states in self._rows()]
-        table += [[name, *map(str, numbers)] for name, numbers in self._counts()]
-        widths = [max(len(row[i]) for row in table) for i in range(len(labels) + 1)]
-        lines = [
-            "  ".join(
-                [row[0].ljust(widths[0])]
-                + [cell.center(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-            ).rstrip()
-            for row in table
-        ]
-        return "\n".join([*lines, "", "   ".join(self._legend())])
+        rows = [["", *labels]]
+        rows += [[name, *(_SIGNS[state] for state in states)] for name, states in self._rows()]
+        rows += [[name, *map(str, numbers)] for name, numbers in self._counts()]
+        return "\n".join([table(rows), "", "   ".join(self._legend())])
 
     def _legend(self) -> list[str]:
         seen = {state for look in self.looks for state in look.states}
@@ -167,15 +166,7 @@ class Xray:
         return " ".join(parts)
 
     def _repr_html_(self) -> str:
-        """An image with words beside it: where images are not trusted, the words remain."""
-        data = base64.b64encode(self.svg().encode()).decode()
-        return (
-            "<figure style='margin:.4em 0'>"
-            f"<img src='data:image/svg+xml;base64,{data}' alt='{escape(self._spoken())}' "
-            "style='max-width:100%'>"
-            "<figcaption><details><summary>The same in text</summary>"
-            f"<pre>{escape(repr(self))}</pre></details></figcaption></figure>"
-        )
+        return figure(self.svg(), self._spoken(), repr(self))
 
     def svg(self) -> str:
         """The picture: dark on a light ground of its own, so it reads on any."""
@@ -184,19 +175,14 @@ class Xray:
         width = left + wide * len(self.looks) + 10
         foot = top + high * len(rows) + 12
         height = foot + high * len(counts) + 34
-        parts = [f"<rect width='{width}' height='{height}' rx='8' fill='#ffffff'/>"]
-
-        def say(x: float, y: float, words: str, **more: str) -> None:
-            extra = "".join(f" {key}='{value}'" for key, value in more.items())
-            parts.append(f"<text x='{x:g}' y='{y:g}'{extra}>{escape(words)}</text>")
-
+        parts: list[str] = []
         for column, look in enumerate(self.looks):
             middle = left + wide * (column + 0.5)
             for line, words in enumerate(wrap(look.label, 15)[:2]):
-                say(middle, 20 + 15 * line, words, **_CENTRED, **_BOLD)
+                parts.append(say(middle, 20 + 15 * line, words, **_CENTRED, **_BOLD))
         for row, (name, states) in enumerate(rows):
             y = top + high * (row + 0.5)
-            say(14, y + 4, name)
+            parts.append(say(14, y + 4, name))
             for column, state in enumerate(states):
                 if state not in ("new", "over"):
                     later = column + 1 < len(states) and state != "gone"
@@ -205,21 +191,17 @@ class Xray:
         for row, (name, numbers) in enumerate(counts):
             y = foot + high * (row + 0.5) + 4
             bold = _BOLD if name == "Postgres counts" else {}
-            say(14, y, name, **bold)
+            parts.append(say(14, y, name, **bold))
             for column, number in enumerate(numbers):
-                say(left + wide * (column + 0.5), y, str(number), **_CENTRED, **bold)
-        say(
-            14, height - 12, "   ".join(self._legend()), fill="#4a5460", **{"xml:space": "preserve"}
-        )
-        return (
-            f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' "
-            f"width='{width}' height='{height}' font-family='sans-serif' font-size='13' "
-            f"fill='#1c232b'><title>{escape(self._spoken())}</title>{''.join(parts)}</svg>"
-        )
+                middle = left + wide * (column + 0.5)
+                parts.append(say(middle, y, str(number), **_CENTRED, **bold))
+        legend = "   ".join(self._legend())
+        parts.append(say(14, height - 12, legend, fill=SOFT, **{"xml:space": "preserve"}))
+        return svg(width, height, self._spoken(), parts)
 
 
-_CENTRED = {"text-anchor": "middle"}
-_BOLD = {"font-weight": "bold"}
+_CENTRED = {"text_anchor": "middle"}
+_BOLD = {"font_weight": "bold"}
 
 
 def _mark(state: str, x: float, y: float, wide: int, later: bool) -> str:

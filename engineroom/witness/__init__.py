@@ -2,5 +2,6 @@
 
 from engineroom.witness.relay import Relay
 from engineroom.witness.server import Backend, Witness
+from engineroom.witness.stage import knocking
 
-__all__ = ["Backend", "Relay", "Witness"]
+__all__ = ["Backend", "Relay", "Witness", "knocking"]

@@ -8,7 +8,7 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import asyncpg
 
 from engineroom.witness.relay import Relay
+from engineroom.witness.stage import Actor, actors, knocking
 
 _POLL = 0.004
 
@@ -147,6 +148,13 @@ class Witness:
             await asyncio.sleep(_POLL)
         return left
 
+    async def see(self, condition: Callable[[list[Backend]], bool]) -> list[Backend]:
+        """Wait until the learner's connections are so (the time limit is the end of patience)."""
+        # The server tells nobody; it has to be asked.
+        while not condition(found := await self.backends()):  # noqa: ASYNC110
+            await asyncio.sleep(_POLL)
+        return found
+
     async def logins(self) -> int:
         """How often anybody has logged in to the learner's database, ever."""
         assert self._eye is not None
@@ -195,6 +203,16 @@ class Witness:
             yield gate
         finally:
             await gate.open()
+
+    def actors(
+        self, url: str, count: int, *, alone: bool = False
+    ) -> AbstractAsyncContextManager[list[Actor]]:
+        """Connections of ours to where ``url`` leads, to play a part in a scene."""
+        return actors(url, count, alone=alone)
+
+    def knocking(self, url: str, count: int) -> AbstractAsyncContextManager[None]:
+        """So many who began to log in where ``url`` leads, and hold a slot without going on."""
+        return knocking(url, count)
 
     def relay(self, url: str) -> Relay:
         """A way to where ``url`` leads on which all that a program says is counted."""

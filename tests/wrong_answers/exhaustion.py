@@ -1,0 +1,497 @@
+"""Plausible wrong answers for exhaustion: each must fail, beside the slips."""
+
+WRONG = {
+    "exhaustion.who_holds": [
+        """
+        async def who_holds(engine):
+            return []
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = await conn.execute(text(
+                    "select pid, query, pg_terminate_backend(pid) from pg_stat_activity"
+                    " where state like 'idle in transaction%'"))
+                return [(pid, query) for pid, query, _ in rows]
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = await conn.execute(text(
+                    "select pid, state from pg_stat_activity"
+                    " where state like 'idle in transaction%' or pid in"
+                    " (select unnest(pg_blocking_pids(w.pid)) from pg_stat_activity w)"))
+                return [tuple(row) for row in rows]
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = await conn.execute(text(
+                    "select pid, query from pg_stat_activity"
+                    " where state like 'idle in transaction%' union all"
+                    " select a.pid, a.query from pg_stat_activity a, pg_stat_activity w"
+                    " where a.pid = any(pg_blocking_pids(w.pid))"))
+                return [tuple(row) for row in rows]
+        """,
+        """
+        from sqlalchemy import text
+        seen = []
+        async def who_holds(engine):
+            if not seen:
+                async with engine.connect() as conn:
+                    seen.extend((await conn.execute(text(
+                        "select pid, query from pg_stat_activity"
+                        " where state like 'idle in transaction%' or pid in"
+                        " (select unnest(pg_blocking_pids(w.pid)) from pg_stat_activity w)"
+                    ))).all())
+            return seen
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = await conn.execute(text(
+                    "select pid from pg_stat_activity"
+                    " where state like 'idle in transaction%' or pid in"
+                    " (select unnest(pg_blocking_pids(w.pid)) from pg_stat_activity w)"))
+                return rows.scalars().all()
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = await conn.execute(text(
+                    "select pid, mode from pg_locks where granted and locktype = 'relation'"))
+                return list({tuple(row) for row in rows})
+        """,
+        """
+        async def who_holds(engine):
+            return [(1, engine.pool.status())]
+        """,
+    ],
+    "exhaustion.let_go": [
+        """
+        async def book(factory, sailing_id, passenger, notify):
+            await notify('ALCA01')
+            return 'ALCA01'
+        """,
+        """
+        from sqlalchemy import text
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                code = (await session.exec(text(
+                    "insert into booking (sailing_id, passenger) values (:s, :p) returning code"),
+                    params={'s': sailing_id, 'p': passenger})).scalar()
+            return code
+        """,
+        """
+        import asyncio
+        from sqlalchemy import text
+        tasks = []
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                code = (await session.exec(text(
+                    "insert into booking (sailing_id, passenger) values (:s, :p) returning code"),
+                    params={'s': sailing_id, 'p': passenger})).scalar()
+            tasks.append(asyncio.create_task(notify(code)))
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        async def book(factory, sailing_id, passenger, notify):
+            engine = factory.kw['bind'].execution_options(isolation_level='AUTOCOMMIT')
+            async with engine.connect() as conn:
+                code = await conn.scalar(text(
+                    "insert into booking (sailing_id, passenger) values (:s, :p) returning code"),
+                    {'s': sailing_id, 'p': passenger})
+                await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.kw['bind'].connect() as conn:
+                code = await conn.scalar(text(
+                    "insert into booking (sailing_id, passenger) values (:s, :p) returning code"),
+                    {'s': sailing_id, 'p': passenger})
+                await conn.commit()
+                await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory() as session:
+                code = (await session.exec(text(
+                    "insert into booking (sailing_id, passenger) values (:s, :p) returning code"),
+                    params={'s': sailing_id, 'p': passenger})).scalar()
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                code = (await session.exec(text(
+                    f"insert into booking (sailing_id, passenger)"
+                    f" values ({sailing_id}, '{passenger}') returning code"))).scalar()
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                number = (await session.exec(text(
+                    "insert into booking (sailing_id, passenger) values (:s, :p) returning id"),
+                    params={'s': sailing_id, 'p': passenger})).scalar()
+            await notify(number)
+            return number
+        """,
+        """
+        from sqlalchemy import text
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory() as session:
+                code = (await session.exec(text(
+                    "insert into booking (sailing_id, passenger) values (:s, :p) returning code"),
+                    params={'s': sailing_id, 'p': passenger})).scalar()
+                await session.commit()
+                await session.connection()
+                await notify(code)
+            return code
+        """,
+    ],
+    "exhaustion.all_boards": [
+        """
+        async def all_boards(factory, ids, load, at_most):
+            return [id for id in ids]
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            turn = asyncio.Semaphore(5)
+            async def one(id):
+                async with turn, factory() as session:
+                    return await load(session, id)
+            return await asyncio.gather(*(one(id) for id in ids))
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            turn = asyncio.Semaphore(at_most - 1)
+            async def one(id):
+                async with turn, factory() as session:
+                    return await load(session, id)
+            return await asyncio.gather(*(one(id) for id in ids))
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            turn = asyncio.Semaphore(at_most)
+            async def one(id):
+                async with turn, factory() as session:
+                    return await load(session, id)
+            return [await done for done in asyncio.as_completed([one(id) for id in ids])]
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            turn = asyncio.Semaphore(at_most)
+            async def one(id):
+                async with turn, factory() as session:
+                    return await load(session, id)
+            return await asyncio.gather(*(one(id) for id in ids), return_exceptions=True)
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            turn = asyncio.Semaphore(at_most)
+            async def one(id):
+                async with turn:
+                    session = factory()
+                try:
+                    return await load(session, id)
+                finally:
+                    await session.close()
+            return await asyncio.gather(*(one(id) for id in ids))
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            turn = asyncio.Semaphore(at_most)
+            async def one(id):
+                async with turn:
+                    return await load(factory(), id)
+            return await asyncio.gather(*(one(id) for id in ids))
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            turn = asyncio.Semaphore(at_most)
+            async def one(id):
+                async with turn, factory() as session:
+                    try:
+                        return await load(session, id)
+                    except LookupError:
+                        return None
+            return await asyncio.gather(*(one(id) for id in ids))
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            found = []
+            async def worker(part):
+                async with factory() as session:
+                    found.extend([await load(session, id) for id in part])
+            await asyncio.gather(*(worker(ids[n::at_most]) for n in range(at_most)))
+            return found
+        """,
+    ],
+    "exhaustion.fair_share": [
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            return 5, 10
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved) // (instances * workers)
+            if each < 1:
+                raise ValueError
+            return each, 0
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved - others) // workers
+            if each < 1:
+                raise ValueError
+            return each, 0
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            return max(1, (max_connections - reserved - others) // (instances * workers)), 0
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved - others) // (instances * workers)
+            if each < 1:
+                raise ValueError
+            return 0, each
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved - others) / (instances * workers)
+            if each < 1:
+                raise ValueError
+            return each, 0
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved - others) // (instances + workers)
+            if each < 1:
+                raise ValueError
+            return each, 0
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = -(-(max_connections - reserved - others) // (instances * workers))
+            if each < 1:
+                raise ValueError
+            return each, 0
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved - others) // (instances * workers)
+            if each < 2:
+                raise ValueError
+            return each - 1, 1
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved - others) // (instances * workers)
+            if each < 1:
+                return None
+            return each
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            return 1, -1
+        """,
+    ],
+    "exhaustion.bouncer": [
+        """
+        def bouncer_engine(url):
+            return create_async_engine(url)
+        """,
+        """
+        from engineroom import lab
+        def bouncer_engine(url):
+            return create_async_engine(lab.url, connect_args={'statement_cache_size': 0})
+        """,
+        """
+        from sqlalchemy.pool import NullPool
+        def bouncer_engine(url):
+            return create_async_engine(url, poolclass=NullPool, pool_size=5)
+        """,
+        """
+        import uuid
+        from sqlalchemy.pool import NullPool
+        def bouncer_engine(url):
+            return create_async_engine(url, poolclass=NullPool, connect_args={
+                'prepared_statement_name_func': lambda: f'__asyncpg_{uuid.uuid4()}__'})
+        """,
+        """
+        def bouncer_engine(url):
+            return create_async_engine(
+                url, connect_args={'statement_cache_size': 0, 'server_settings': {'jit': 'off'}})
+        """,
+        """
+        from sqlalchemy.pool import StaticPool
+        def bouncer_engine(url):
+            return create_async_engine(
+                url, poolclass=StaticPool, connect_args={'statement_cache_size': 0})
+        """,
+        """
+        def bouncer_engine(url):
+            return create_async_engine(
+                url.replace('+asyncpg', '+psycopg'), connect_args={'prepare_threshold': 0})
+        """,
+        """
+        from sqlalchemy import event
+        from sqlalchemy.pool import NullPool
+        def bouncer_engine(url):
+            engine = create_async_engine(
+                url, poolclass=NullPool, connect_args={'statement_cache_size': 0})
+            @event.listens_for(engine.sync_engine, 'connect')
+            def clean(connection, record):
+                cursor = connection.cursor()
+                cursor.execute('deallocate all')
+                cursor.close()
+                connection.commit()
+            return engine
+        """,
+        """
+        def bouncer_engine(url):
+            return create_async_engine('sqlite+aiosqlite://')
+        """,
+    ],
+    "exhaustion.triage": [
+        """
+        def triage(error):
+            return 'other'
+        """,
+        """
+        def triage(error):
+            return 'pool' if 'QueuePool' in str(error) else 'server'
+        """,
+        """
+        def triage(error):
+            if isinstance(error, TimeoutError):
+                return 'pool'
+            said = str(error)
+            if 'too many' in said or 'slots' in said:
+                return 'server'
+            return 'password' if 'authentication failed' in said else 'other'
+        """,
+        """
+        from sqlalchemy.exc import OperationalError, TimeoutError
+        def triage(error):
+            if isinstance(error, TimeoutError):
+                return 'pool'
+            if isinstance(error, OperationalError):
+                return 'password' if 'password' in str(error) else 'server'
+            state = getattr(getattr(error, 'orig', None), 'sqlstate', '')
+            return {'53300': 'server', '28P01': 'password'}.get(state, 'other')
+        """,
+        """
+        from sqlalchemy.exc import TimeoutError
+        def triage(error):
+            if isinstance(error, TimeoutError):
+                return 'pool'
+            if 'slots' in str(error) or 'too many' in str(error):
+                return 'server'
+            if 'database' in str(error) or 'password' in str(error):
+                return 'password'
+            return 'other'
+        """,
+        """
+        def triage(error):
+            print(type(error))
+        """,
+        """
+        async def triage(error):
+            return 'pool'
+        """,
+    ],
+    "exhaustion.own_limit": [
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.begin() as conn:
+                return (await conn.execute(text(statement))).all()
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.begin() as conn:
+                await conn.execute(text(f"set local statement_timeout = '{milliseconds}s'"))
+                return (await conn.execute(text(statement))).all()
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.begin() as conn:
+                await conn.execute(text(f"set local lock_timeout = {milliseconds}"))
+                return (await conn.execute(text(statement))).all()
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.execution_options(isolation_level='AUTOCOMMIT').connect() as conn:
+                await conn.execute(text(f"set statement_timeout = {milliseconds}"))
+                rows = (await conn.execute(text(statement))).all()
+                await conn.execute(text("reset statement_timeout"))
+                return rows
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.begin() as conn:
+                await conn.execute(text(f"set local statement_timeout = {milliseconds}"))
+                await conn.execute(text(statement))
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            try:
+                async with engine.begin() as conn:
+                    await conn.execute(text(f"set local statement_timeout = {milliseconds}"))
+                    return (await conn.execute(text(statement))).all()
+            except Exception:
+                return []
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            conn = await engine.connect()
+            await conn.execute(text(f"set local statement_timeout = {milliseconds}"))
+            rows = (await conn.execute(text(statement))).all()
+            await conn.commit()
+            return rows
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.begin() as conn:
+                await conn.execute(text(f"set local statement_timeout = {milliseconds}"))
+                await conn.execute(text(f"set session statement_timeout = {milliseconds}"))
+                return (await conn.execute(text(statement))).all()
+        """,
+        """
+        async def limited(engine, statement, milliseconds):
+            return []
+        """,
+    ],
+}
