@@ -1017,7 +1017,8 @@ def _compare(scheme: str, wanted: set[str], found: Any) -> None:
     all_there = isinstance(found, list) and wanted <= brought
     lacking = " and ".join(sorted(wanted)) or "nothing"
     driver_there = isinstance(found, list) and wanted - {"greenlet"} <= brought
-    expect(driver_there or scheme != "postgresql", "INST-34")
+    another = bool(brought & {*_DRIVERS} - {_NEEDS[scheme]})
+    expect(scheme != "postgresql" or (driver_there and not another), "INST-34")
     expect(all_there or not driver_there, "INST-31")
     expect(all_there, "INST-35", f"For `{scheme}://` {lacking} was missing; you did not say so.")
     surplus = ", ".join(line for line in lines if not _brings(line) & wanted)
