@@ -130,7 +130,9 @@ class Runtime:
 
     async def _run(self, source: str, name: str) -> None:
         linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-        code = compile(source, name, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+        # A cell has its own futures, and not this module's: annotations mean something to SQLModel.
+        flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
+        code = compile(source, name, "exec", flags=flags, dont_inherit=True)
         if code.co_flags & inspect.CO_COROUTINE:
             await eval(code, self._namespace)  # noqa: S307
         else:
