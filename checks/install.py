@@ -972,6 +972,20 @@ _DRIVERS = ("asyncpg", "psycopg", "aiosqlite")
         missing_for = Desk()
         """,
         """
+        from importlib.util import find_spec
+        from sqlalchemy import make_url
+        from sqlalchemy.exc import NoSuchModuleError
+        def missing_for(url):
+            made = make_url(url)
+            try:
+                dialect = made.get_dialect().get_async_dialect_cls(made)
+            except NoSuchModuleError:
+                raise ValueError(f'no dialect for {made.drivername}') from None
+            if not dialect.is_async:
+                raise ValueError(f'{dialect.driver} blocks')
+            return tuple(n for n in (dialect.driver, 'greenlet') if find_spec(n) is None)
+        """,
+        """
         import importlib
         from functools import partial
         from sqlalchemy import make_url

@@ -23,9 +23,12 @@
 
 # %%
 import asyncio
+import json
 import os
+import shutil
 import sys
 import tempfile
+import venv
 from importlib.metadata import metadata, packages_distributions, requires, version
 from pathlib import Path
 
@@ -34,6 +37,8 @@ from engineroom import lab
 from engineroom.widgets import predict, who_asks
 from packaging.requirements import Requirement
 from packaging.version import Version
+from sqlalchemy import event, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 # %% [markdown]
 # ## 1 · What is in the box
@@ -60,8 +65,8 @@ for name in STACK:
     print(f"{name:11}", metadata(name)["Summary"])
 
 # %% [markdown]
-# The wiki page also shows what pip answered on the day when it was written, at the end of 2024. What
-# does the same line bring today?
+# The wiki page also shows what pip answered on the day when it was written. What does the same line
+# bring today?
 
 # %% facts="0.1"
 wiki = {
@@ -189,8 +194,8 @@ predict(
 who_asks("greenlet", "sqlalchemy", "asyncpg")
 
 # %% [markdown]
-# Nobody asks, so nobody comes. With SQLAlchemy 2.0 the guides were right; 2.1 leaves greenlet to those
-# who say that they want it. Here is the wiki's line, with the two drivers that this course adds:
+# Nobody asks, so nobody comes: SQLAlchemy 2.1 leaves greenlet to those who say that they want it. Here
+# is the wiki's line, with the two drivers that this course adds:
 
 # %% facts="0.2"
 who_asks(
@@ -314,8 +319,7 @@ for line in ("import sqlmodel", "import sqlmodel.ext.asyncio.session"):
 # %% [markdown]
 # ### Without a driver
 #
-# The URL names the driver, and that is the first time anybody hears of it. `import sqlalchemy` brings
-# dialects for a dozen drivers, and not one of the drivers. When is it missed?
+# The URL names the driver, and that is the first time anybody hears of it. When is it missed?
 
 # %%
 predict(
@@ -347,6 +351,31 @@ for url, missing in {
 # See the last line. A URL without a driver means **psycopg 3** since SQLAlchemy 2.1, so that is what it
 # misses. Lesson 03 has more on this.
 #
+# ### A driver that cannot wait
+#
+# Not every driver will do. Some can only *block*: while they wait for the database, the whole program
+# stands still, and an async engine refuses them. SQLAlchemy knows which, without having any of them:
+
+# %%
+for scheme in (
+    "postgresql+asyncpg",
+    "postgresql+psycopg",
+    "postgresql",
+    "postgresql+psycopg2",
+    "sqlite+aiosqlite",
+    "sqlite",
+):
+    url = make_url(f"{scheme}://")
+    dialect = url.get_dialect().get_async_dialect_cls(url)
+    print(f"{scheme:20} {url.get_driver_name():10}", "async" if dialect.is_async else "blocks")
+
+# %% [markdown]
+# For a driver that blocks there is nothing to install that would help. The *URL* has to change:
+
+# %%
+await second_python(PROGRAM.format(url="sqlite:///desk.db"))
+
+# %% [markdown]
 # ### A driver that SQLAlchemy does not have
 #
 # A page of questions and answers lists three async drivers for Postgres, and the third is
@@ -394,9 +423,6 @@ print("psycopg's inner part:", psycopg.pq.__impl__)
 # As text, unless you ask for something else each time. Through SQLAlchemy it is no different:
 
 # %% facts="3.17"
-from sqlalchemy import event, text
-from sqlalchemy.ext.asyncio import create_async_engine
-
 engine = create_async_engine(lab.psycopg_url)
 
 
@@ -412,7 +438,7 @@ await engine.dispose()
 # %% [markdown]
 # The extra is about something else: it brings psycopg's inner part *compiled*, with the library
 # `libpq` in it. Without the extra, psycopg looks for a `libpq` on the machine. The new laptop has
-# none:
+# none, so we hide the part that looks:
 
 # %%
 await second_python("import psycopg", "psycopg_binary", "psycopg_c", "psycopg.pq.pq_ctypes")
@@ -435,8 +461,8 @@ await second_python("import psycopg", "psycopg_binary", "psycopg_c", "psycopg.pq
 # Assistants have read many old pages. Before you run the check, look for three things: does the
 # answer know about greenlet, what does it say to a bare `postgresql://`, and does it try to connect?
 #
-# (If you write it yourself: `make_url(url).get_driver_name()` of SQLAlchemy says which driver a URL
-# means, and `importlib.util.find_spec("asyncpg")` is None where there is no such module.)
+# (If you write it yourself: you have seen `get_driver_name()`, and
+# `importlib.util.find_spec("asyncpg")` is None where there is no such module.)
 
 
 # %% exercise="install.missing_for"
@@ -444,8 +470,6 @@ def missing_for(url: str) -> list[str]:
     """What to pip-install before this URL can serve an async engine."""
     # <answer>
     from importlib.util import find_spec
-
-    from sqlalchemy import make_url
 
     pip_names = {"asyncpg": "asyncpg", "psycopg": "psycopg[binary]", "aiosqlite": "aiosqlite"}
     driver = make_url(url).get_driver_name()
@@ -576,10 +600,6 @@ install.unmet.check()
 # conda leaves one, with a package `ferrytimes` in it.
 
 # %%
-import json
-import shutil
-import venv
-
 from engineroom.exercises.packages import make_wheel, put_conda
 
 boat_house = Path(tempfile.mkdtemp())
