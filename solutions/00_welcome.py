@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Welcome aboard
 #
-# *Lesson 00 · about 15 minutes*
+# *Lesson 00 · about 25 minutes*
 #
 # It is your first morning at the booking desk of the **Skerry Line**: three small ferries,
 # *Alca*, *Tern* and *Puffin*, and one database. The desk's program says "booked!".
@@ -19,13 +19,7 @@
 #
 # ![A cell sends its query to the engine, and the engine sends SQL over TLS to Postgres. A second, dashed arrow goes from you straight to Postgres and asks: what did you see?](attachment:who_says_so.png)
 #
-# By the end you can
-#
-# - run a notebook, and say whose copy it is;
-# - show which Postgres answers you, over what kind of line, and as whom;
-# - tell what `await` does, and what happens without it;
-# - count an engine's connections from the server's side;
-# - store a row so that it stays, whatever the passenger is called.
+# <!-- objectives -->
 
 # %% [markdown]
 # ## 1 · A page that runs
@@ -50,10 +44,15 @@ len(ferries)
 # ## 2 · A Postgres of your own
 #
 # `lab` is what this course gives you to work with. Importing it starts nothing; the first
-# thing you ask it for does.
+# thing you ask it for does. (`welcome` and `predict` are for later.)
 
 # %%
+import asyncio
+import sys
+
+from checks import welcome
 from engineroom import lab
+from engineroom.widgets import predict
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -117,9 +116,6 @@ await ask("""
 # The next cell starts a second Python, just as another notebook would, and asks it.
 
 # %% tags=["predict"]
-import asyncio
-import sys
-
 other = await asyncio.create_subprocess_exec(
     sys.executable,
     "-c",
@@ -226,7 +222,7 @@ print(caught[0].category.__name__, "-", caught[0].message)
 # >
 # > </details>
 
-# %% tags=["predict"]
+# %% facts="3.11" tags=["predict"]
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     async with desk.connect() as conn:
@@ -250,6 +246,122 @@ finally:
     work.close()
 
 # %% [markdown]
+# ### Your turn: the word of the day
+#
+# Each lesson has things to write, and each of them has a *check*. This is the first. On the desk's
+# notice board there is a table `notice` with one row, and in it one `word`. Write a function that
+# asks for it. `tear_off` above is a good example.
+#
+# To try it out, here is a notice board of your own:
+
+# %%
+async with desk.begin() as conn:
+    await conn.execute(text("drop table if exists notice"))
+    await conn.execute(text("create table notice as select 'herring'::text as word"))
+
+await ask("select word from notice")
+
+# %% [markdown]
+# Put your code in the place of the three dots, run the cell, and then the one below it.
+
+
+# %% exercise="welcome.word"
+async def word_of_the_day(engine) -> str:
+    """Ask the engine's database for the word on the notice board."""
+    # <answer>
+    async with engine.connect() as conn:
+        return await conn.scalar(text("select word from notice"))
+    # </answer>
+
+
+# %%
+welcome.word.check()
+
+# %% [markdown]
+# **What does a check do?** It takes your function to another Python, with another database. There it
+# writes a new word on the board, calls your function, looks what Postgres saw of it, changes the word,
+# and calls once more. "herring" would be found out. So:
+#
+# - **Not attempted is not wrong.** Three dots cost nothing, and you may check as often as you like.
+# - **A check says what was expected and what was seen.** Below it stands a code such as `WELC-01`: open
+#   it, and read what it means and how to see it for yourself.
+# - **It does not mind how you write.** What your function does is what counts.
+# - **It takes your function as it stands in the cells that you have run**, with what the function
+#   uses. After a change, run the cell, then check.
+#
+# Three more things to type, into any cell:
+#
+# | type | and you get |
+# |---|---|
+# | `welcome.word.hint()` | a hint: first a question, then a direction, then nearly the answer |
+# | `welcome.word.solution()` | an answer. It asks once before it shows one, and costs no points |
+# | `engineroom progress` in a terminal (*File → New → Terminal*) | what you have done, in all lessons |
+#
+# What you have passed stays passed. It is kept on this machine, and nobody else gets it.
+#
+# ### Two at once
+#
+# *Alca* and *Tern* leave for the islands. Each writes into a log when it leaves and when it is back;
+# in between it waits for Postgres, which sleeps for a tenth of a second.
+
+
+# %%
+async def sail(ferry, log):
+    log.append(f"{ferry} leaves")
+    await ask("select pg_sleep(0.1)")
+    log.append(f"{ferry} is back")
+    return ferry
+
+
+log = []
+await sail("Alca", log)
+await sail("Tern", log)
+log
+
+# %% [markdown]
+# There is `await` everywhere, and still one waits for the other: `await` means "go on *here* when this
+# is done". To have both at sea, start both, and then wait for both. `asyncio.gather` does that.
+
+# %%
+predict(
+    "`await asyncio.gather(sail('Tern', log), sail('Alca', log))`. What are the first two lines of the log?",
+    "Tern leaves, Tern is back",
+    "Tern leaves, Alca leaves",
+    "Alca leaves, Tern leaves",
+)
+
+# %% tags=["predict"]
+log = []
+both = await asyncio.gather(sail("Tern", log), sail("Alca", log))
+
+print("log:    ", ", ".join(log[:2]), "...")
+print("results:", both)
+
+# %% [markdown]
+# The results stand in the order in which we *asked*, whoever comes back first.
+#
+# ### Your turn: together
+#
+# You get two functions that are to be awaited, `first` and `second`. They take no parameters. Let both
+# work at the same time, and return both results, that of `first` first.
+
+
+# %% exercise="welcome.together"
+async def together(first, second) -> tuple:
+    """Let both work at once; both results, in this order."""
+    # <answer>
+    one, other = await asyncio.gather(first(), second())
+    return one, other
+    # </answer>
+
+
+# %%
+welcome.together.check()
+
+# %% [markdown]
+# (How does the check know? It closes a gate in Postgres, a locked table, and lets your two functions
+# run up to it. Then it asks the server how many stand there.)
+#
 # ## 4 · The server as witness
 #
 # People say that an engine *is* your connection to the database. Let us ask Postgres.
@@ -368,7 +480,7 @@ print("after the block: ", await ferries_stored())
 # >
 # > </details>
 
-# %% tags=["predict"]
+# %% facts="3.11" tags=["predict"]
 await empty_harbour()
 
 with warnings.catch_warnings(record=True) as caught:
@@ -424,6 +536,29 @@ except DBAPIError as error:
 await ask("select 'Dear ' || :passenger", passenger=passenger)
 
 # %% [markdown]
+# ### Your turn: keep it
+#
+# Now all of it in one. `keep` stores a ferry in the table `ferry`, in the columns `name` and `seats`.
+# When it has returned, a *stranger* looks for the row, over a connection of their own. And not all
+# ferries are called Alca.
+
+
+# %% exercise="welcome.keep"
+async def keep(engine, name: str, seats: int) -> None:
+    """Store a ferry, so that a stranger finds it."""
+    # <answer>
+    async with engine.begin() as conn:
+        await conn.execute(
+            text("insert into ferry (name, seats) values (:name, :seats)"),
+            {"name": name, "seats": seats},
+        )
+    # </answer>
+
+
+# %%
+welcome.keep.check()
+
+# %% [markdown]
 # ## 7 · What lies in the lab
 #
 # | name | what it is |
@@ -476,12 +611,77 @@ await program.dispose()
 # %% [markdown]
 # ## Stuck?
 #
+# **Do it by hand.** Connect, execute, commit, and ask Postgres after each. `ask` uses a connection of
+# its own, so it sees what a stranger sees:
+
+# %%
+await empty_harbour()
+
+conn = await desk.connect()
+print("connected:", await ferries_stored())
+
+await conn.execute(NEW_FERRY)
+print("executed: ", await ferries_stored())
+
+await conn.commit()
+print("committed:", await ferries_stored())
+
+await conn.close()
+
+# %% [markdown]
 # - **A cell says that a name is not defined.** A cell above has not run yet. In the menu:
 #   *Run → Run All Above Selected Cell*.
 # - **Everything is odd.** *Kernel → Restart Kernel and Run All Cells…* begins anew, with
 #   an empty database. Nothing that you wrote in the notebook is lost.
-# - **Postgres does not answer.** *File → New → Terminal*, and type `engineroom doctor`. It
-#   looks at each part of the lab, and says what to do about a part that does not work.
+# - **Something does not answer.** *File → New → Terminal*, and type `engineroom doctor`. It
+#   looks at each part of the course, and says what to type for a part that does not work.
+#
+# Here the doctor comes to us, and we print what the course cannot do without:
+
+# %%
+import json
+
+doctor = await asyncio.create_subprocess_exec(
+    *(sys.executable, "-m", "engineroom.cli", "doctor", "--json"),
+    stdout=asyncio.subprocess.PIPE,
+    stderr=asyncio.subprocess.DEVNULL,  # where it shows that it is busy
+)
+report = json.loads((await doctor.communicate())[0])
+
+for line in report["checks"]:
+    if line["name"] in ("python", "packages", "home", "postgres", "jupyterlab"):
+        print(f"{line['name']:11}", "works" if line["ok"] else f"needs: {line['fix']}")
+
+# %% [markdown]
+# ## Go further
+#
+# What if one of two fails? `gather` lets the other one go on, and nobody looks at it. A `TaskGroup`
+# calls it back:
+
+
+# %%
+async def fish():
+    try:
+        await asyncio.sleep(3600)
+    except asyncio.CancelledError:
+        print("Puffin: called back")
+        raise
+
+
+async def spring_a_leak():
+    raise OSError("water in the engine room")
+
+
+try:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(fish())
+        group.create_task(spring_a_leak())
+except* OSError as trouble:
+    print("the desk hears:", *trouble.exceptions)
+
+# %% [markdown]
+# Write a `together` for *any* number of functions that stops all of them when one fails. Its check is
+# the one above: let yours take `*functions`, call it `together`, and check again.
 
 # %% [markdown]
 # ## What to remember
@@ -493,6 +693,8 @@ await program.dispose()
 #   opened, and hangs up at `dispose()`.
 # - **No commit, no row.** `async with engine.begin()` commits for you.
 # - **SQL and values travel side by side**, never pasted together.
+# - **Start both, then wait for both.** `await` alone is one after the other.
+# - **`check()`, `hint()`, `solution()`**, as often as you like.
 #
 # One thing is left. What we opened, we close:
 

@@ -3,9 +3,19 @@
 from engineroom.widgets.anatomy import anatomy
 from engineroom.widgets.board import board
 from engineroom.widgets.heartbeat import Heartbeat
+from engineroom.widgets.packages import who_asks
 from engineroom.widgets.predict import predict
 from engineroom.widgets.sizing import SizingCurve
 from engineroom.widgets.timeline import Timeline
 from engineroom.widgets.xray import Xray
 
-__all__ = ["Heartbeat", "SizingCurve", "Timeline", "Xray", "anatomy", "board", "predict"]
+__all__ = [
+    "Heartbeat",
+    "SizingCurve",
+    "Timeline",
+    "Xray",
+    "anatomy",
+    "board",
+    "predict",
+    "who_asks",
+]
