@@ -63,7 +63,7 @@ def feedback_html(book: Gradebook, row: Row, lessons: Mapping[str, Lesson]) -> s
             row=row,
             said=exercises,
             passed=sum(one.passed for one in exercises),
-        ungraded=UNGRADED,
+            ungraded=UNGRADED,
             titles=_titles(book, lessons),
             row_words=ROW_WORDS,
             version=__version__,
