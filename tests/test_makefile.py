@@ -519,4 +519,5 @@ def test_a_wheel_brings_the_lessons_and_an_editable_install_uses_the_checkout(
     names = zipfile.ZipFile(wheel).namelist()
     assert ("engineroom/_course/notebooks/00_welcome.ipynb" in names) is expected
     assert ("engineroom/cli/lab.py" in names) is expected
+    assert ("engineroom/grading/templates/report.html" in names) is expected
     assert not any(name.startswith("tests/") for name in names)

@@ -116,7 +116,7 @@ def read_roster(path: Path) -> Roster:
         return Roster(tuple(_people(path, rows)))
     except csv.Error as error:
         raise EngineRoomError(
-            f"Line {rows.line_num} of the roster {path} is no CSV: {error}.", "mend that line"
+            f"Line {rows.line_num + 1} of the roster {path} is no CSV: {error}.", "mend that line"
         ) from error
 
 

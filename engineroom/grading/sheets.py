@@ -29,7 +29,7 @@ COURSE = "Engine Room"
 _WIDE = "\uff1d\uff0b\uff0d\uff20"
 _HIDDEN_START = re.compile(rf"^(?=[\t\r\n\f\v\0]|\s*[=+\-@{_WIDE}])(?![=+\-@])")
 # Opened where a semicolon or a tab parts cells, the rest of the text is a cell of its own.
-_INNER_START = re.compile(r"(?<=[;\t])(\s*)(?=[=+\-@])")
+_INNER_START = re.compile(r"(?<=.[;\t])(\s*)(?=[=+\-@])", re.DOTALL)
 
 
 class _NoMark(float):
@@ -45,7 +45,7 @@ Cell = str | _NoMark
 
 def harmless(text: str) -> str:
     """The text, with an apostrophe in front where a spreadsheet would see a formula."""
-    return _INNER_START.sub(r"\1'", _HIDDEN_START.sub("'", text))
+    return _HIDDEN_START.sub("'", _INNER_START.sub(r"\1'", text))
 
 
 def number(value: float) -> str:
