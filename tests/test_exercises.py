@@ -249,6 +249,21 @@ async def test_trouble_costs_only_itself(verdict_of: Judge, program: str, status
     assert (await verdict_of(ANSWER, RIGHT)).status == "passed"
 
 
+@pytest.mark.parametrize("reply", ["'passed'", "None", "[]", "{'served': 3}", "[[3, 3]]"])
+async def test_a_reply_of_another_shape_is_no_ones_trouble_but_its_authors(
+    verdict_of: Judge, reply: str
+) -> None:
+    program = f"""
+        import engineroom.exercises.runtime as runtime
+        async def answer(self, value):
+            return {{'value': {reply}, 'kind': 'list'}}
+        runtime.Runtime._next = answer
+        def capped(*a):
+            return {reply}
+        """
+    assert (await verdict_of("pooling.ceiling", program)).status in ("failed", "crashed")
+
+
 async def test_much_output_costs_no_marks(verdict_of: Judge) -> None:
     loud = "print('x' * 50_000_000)\nimport sys\nprint('y' * 10**6, file=sys.stderr)\n"
     assert (await verdict_of(ANSWER, loud + RIGHT)).status == "passed"

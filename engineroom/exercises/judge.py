@@ -271,6 +271,9 @@ async def _try(
         return _verdict(exercise, "failed", refused.text or sentence, code=refused.code, slip=slip)
     except SubjectFailed as failed:
         return _raised(exercise, failed.failure)
+    except (TypeError, ValueError, LookupError, AttributeError):
+        # A check reads replies as an honest subject gives them; its own bugs `verify` would tell.
+        return _verdict(exercise, "crashed", "Your code answered in a way no check asks for.")
     left: dict[str, int] = {}
     with contextlib.suppress(TimeoutError):  # a note is not worth a mark
         left = await asyncio.wait_for(subject.left_behind(), 2)
