@@ -121,7 +121,7 @@ class SideServerFace:
         return found[name]
 
     def __getitem__(self, mode: str) -> SideServerFace:
-        """Another impostor: ``lab.impostor["other_name"]``, ``["no_tls"]``, ``["asks_password"]``."""
+        """Another impostor: ``"other_name"``, ``"no_tls"`` or ``"asks_password"``."""
         if self._name != "impostor":
             raise TypeError(f"lab.{self._name} is of one kind only")
         return SideServerFace(f"impostor:{mode}", self._lease)

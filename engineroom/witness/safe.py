@@ -58,4 +58,3 @@ class Safe:
             return said
         finally:
             line.close()
-

@@ -310,7 +310,7 @@ class Gate:
 class AppRole:
     """The witness as the tenant's app role, while its ``async with`` block lasts.
 
-    The role begins with nothing granted and ends so, with the password it had: whatever an
+    The role begins with no right but to connect and ends so, with the password it had: what an
     answer gives it, for now or for what is made later, is taken back.
     """
 
@@ -338,12 +338,12 @@ class AppRole:
                 await self._role.close(timeout=1)
 
     async def refusal(self, statement: str) -> str:
-        """The SQLSTATE with which Postgres refuses this to the role; empty when it does it."""
+        """SQLSTATE and words with which Postgres refuses this to the role; empty when it obeys."""
         role = await self._connected()
         try:
             await role.execute(statement)
         except asyncpg.PostgresError as error:
-            return error.sqlstate or "?"
+            return f"{error.sqlstate} {error}"
         return ""
 
     async def change_password(self, password: str) -> None:
@@ -359,15 +359,16 @@ class AppRole:
         return self._role
 
     async def _give_back(self) -> None:
-        role = await self._connected()
-        # What a role was granted goes with what it owns, the right to connect too; that one
-        # is the owner's to give again, and what was given to everybody is theirs to take.
-        await role.execute("drop owned by current_user cascade")
+        """Take back what outlives the schema that every check begins with anew."""
         await self._witness.mend()
-        database = f'"{self._witness._tenant["database"]}"'
+        database, role = f'"{self._witness._tenant["database"]}"', f'"{self.name}"'
+        everyone = [(what, f"public, {role}") for what in ("tables", "sequences")]
+        own = [(what, role) for what in ("functions", "types", "schemas")]
         await self._witness.execute(
-            f"revoke all on database {database} from public;"
-            f'grant connect on database {database} to "{self.name}";'
-            "alter default privileges revoke all on tables from public;"
-            "alter default privileges revoke all on sequences from public"
+            f"revoke all on database {database} from public, {role};"
+            f"grant connect on database {database} to {role};"
+            + ";".join(
+                f"alter default privileges revoke all on {what} from {whom}"
+                for what, whom in (*everyone, *own)
+            )
         )
