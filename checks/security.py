@@ -647,6 +647,7 @@ async def shifts(
                     yield await connection.scalar(text(f"table {table}"))
         finally:
             await engine.dispose()
+    client.close()
 
 
 @lesson.exercise(
