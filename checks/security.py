@@ -897,7 +897,7 @@ async def shifts(
 async def vault_engine(trial: Trial) -> None:
     witness, draw, vault = trial.witness, trial.draw, trial.lab.secrets
     table, word, safe = draw.word(), draw.word(), witness.safe(vault)
-    names = {f"skerry/{draw.word()}": key for key in draw.sample(["dbname", "database"], 2)}
+    names = {f"skerry/{draw.word()}": key for key in ("dbname", "database")}
     async with witness.app() as role:
         await _only_for(witness, role.name, table, word)
 
@@ -1723,7 +1723,7 @@ lesson.codes |= {
     "...` quotes the value, and so does asyncpg's `invalid input for query argument`. Take no "
     "words of the message; SQLSTATE and names say what you need.",
     "SEC-13": "A line that says only `database error` makes nobody wiser. SQLSTATE is five signs "
-    "that mean the same in every language: `error.orig.sqlstate`, with both drivers.",
+    "that name the kind of trouble and no value: `error.orig.sqlstate`, with both drivers.",
     "SEC-14": "SQLAlchemy refuses some values before a driver sees them. Then `error.orig` is a "
     "Python exception: it has no SQLSTATE, and its text has the value. Its class is safe.",
     "SEC-15": "psycopg has the constraint in `error.orig.diag.constraint_name`. With asyncpg "

@@ -19,19 +19,11 @@
 # <!-- objectives -->
 
 # %%
-import asyncio
-import base64
 import json
-import logging
 import os
-import re
 import ssl
-import subprocess
-import sys
 import tempfile
-import traceback
 from contextlib import chdir, contextmanager
-from fnmatch import fnmatch
 from pathlib import Path
 from unittest.mock import patch
 
@@ -156,6 +148,9 @@ with folder_with("A=fish #chips\nB='fish #chips'\nC='${PIER}/chips'\n", PIER="no
 # file, and in the folders above it. Where you stand when you start it does not count.
 
 # %% facts="0.37"
+import subprocess
+import sys
+
 with folder_with("DATABASE_URL=here"):
     for folder in ("app", "other"):
         Path(folder).mkdir()
@@ -301,6 +296,9 @@ security.settings.check()
 
 
 # %%
+import logging
+
+
 @contextmanager
 def listening():
     """The lines that SQLAlchemy logs while the block lasts, as with `echo=True`."""
@@ -375,8 +373,8 @@ for name, url in (("psycopg", lab.psycopg_url), ("asyncpg", lab.url)):
 # Postgres speaking, in a DETAIL that psycopg passes on. The others name the value that was not of the
 # right kind. So no message of a driver is fit for a log as it is.
 #
-# What is fit? The **SQLSTATE**, five signs that mean the same for every driver and in every
-# language, and names that you gave yourself, such as the constraint's:
+# What is fit? The **SQLSTATE**, five signs that name the kind of trouble and never a value, and
+# names that you gave yourself, such as the constraint's:
 
 # %%
 for url in (lab.psycopg_url, lab.url):
@@ -407,6 +405,9 @@ except StatementError as error:
 
 
 # %%
+import traceback
+
+
 def connect(as_text, as_secret):
     raise ConnectionError("the harbour does not answer")
 
@@ -463,6 +464,8 @@ security.safe_message.check()
 # About the last one there is a rumour: that its secrets are encrypted, because they look like this.
 
 # %% facts="0.39"
+import base64
+
 print(base64.b64decode("a2lwcGVy").decode())
 
 # %% [markdown]
@@ -1018,6 +1021,9 @@ if boto3:
 def find_secrets(folder: Path) -> list[tuple[str, int]]:
     """Return path and line of every password in a URL that git would take."""
     # <answer>
+    import re
+    from fnmatch import fnmatch
+
     file = folder / ".gitignore"
     lines = file.read_text().split() if file.exists() else []
     ignored = [line.rstrip("/") for line in lines]

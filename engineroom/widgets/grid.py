@@ -75,7 +75,7 @@ class Grid:
         bold = " font-weight='bold'"
         parts.append(_lines(14, 29, [self.corner], fill="#4a5460"))
         for number, column in enumerate(self.columns):
-            words = wrap(column, 20)[:2]
+            words = wrap(column, 16)[:2]
             parts.append(_lines(left + wide * number + 10, 29, words, more=bold))
         for row, (name, marks) in enumerate(self._marks.items()):
             y = top + high * row
