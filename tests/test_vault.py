@@ -30,6 +30,7 @@ from engineroom.errors import EngineRoomError
 from engineroom.lab import vault as vault_module
 from engineroom.lab.model import Endpoint, Tenant
 from engineroom.lab.vault import Vault
+from engineroom.witness.safe import Safe
 
 boto3 = pytest.importorskip("boto3", reason="pip install 'engine-room[aws]'")
 
@@ -109,6 +110,18 @@ async def test_a_rotation_is_seen(endpoint: Endpoint, client: Any) -> None:
         SecretId=endpoint.extra["secret_id"], VersionStage="AWSPREVIOUS"
     )
     assert previous["SecretString"] == before["SecretString"]
+
+
+async def test_it_is_told_how_often_a_secret_was_asked_for(endpoint: Endpoint, client: Any) -> None:
+    safe = Safe(endpoint.extra)
+    await safe.keep("skerry/desk", {"password": "first @ : /"})
+    await safe.keep("skerry/desk", {"password": "second"})
+    assert await safe.asked("skerry/desk") == 0
+    for asked in (1, 2):
+        found = client.get_secret_value(SecretId="skerry/desk")
+        assert json.loads(found["SecretString"]) == {"password": "second"}
+        assert await safe.asked("skerry/desk") == asked
+    assert await safe.asked(endpoint.extra["secret_id"]) == 0
 
 
 async def test_random_passwords_and_missing_secrets(client: Any) -> None:

@@ -13,8 +13,9 @@ import sys
 from typing import Any
 
 from engineroom.errors import EngineRoomError
-from engineroom.exercises.judge import Bench, judge
+from engineroom.exercises.judge import Bench, NotHere, judge
 from engineroom.exercises.lessons import find_exercise
+from engineroom.exercises.model import Verdict
 from engineroom.exercises.progress import Progress
 from engineroom.exercises.sources import Cell
 from engineroom.lab.places import find_places
@@ -48,6 +49,16 @@ async def _answer(bench: Bench, progress: Progress, request: dict[str, Any]) -> 
         verdict = await judge(bench, exercise, cells)
         await progress.after(verdict)
         return {"verdict": verdict.model_dump()}
+    except NotHere as error:
+        # The lesson goes on without it, also where all cells are run at once.
+        unchecked = Verdict(
+            exercise=exercise.id,
+            status="not_attempted",
+            points=0,
+            max_points=exercise.points,
+            message=f"Nothing was checked. {error.sentence} Next: {error.fix}",
+        )
+        return {"verdict": unchecked.model_dump()}
     except EngineRoomError as error:
         return {"sentence": error.sentence, "fix": error.fix}
     except Exception as error:

@@ -45,6 +45,10 @@ class LabLost(EngineRoomError):
         super().__init__("Postgres was restarted during the check.", "run the check again")
 
 
+class NotHere(EngineRoomError):
+    """A server that this exercise needs cannot be had on this machine, as it is."""
+
+
 @dataclass
 class Bench:
     """What a judge works with: the warm parent, and a place in the lab."""
@@ -113,7 +117,10 @@ class Bench:
         lab = {"url": endpoint["url"], **endpoint["extra"], "server": joined["server"]}
         for name in needs:
             if name.partition(":")[0] in _SIDES:
-                side = await asyncio.to_thread(self.lease.use, name)
+                try:
+                    side = await asyncio.to_thread(self.lease.use, name)
+                except EngineRoomError as error:
+                    raise NotHere(error.sentence, error.fix) from error
                 lab[name] = {"url": side["url"], **side["extra"]}
         return lab
 

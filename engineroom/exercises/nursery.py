@@ -21,6 +21,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,8 @@ class Nursery:
                     if number == request["number"]:
                         self._kill(pid)
             else:
+                if "secrets" in request["lab"]:
+                    warm_up_for_secrets()
                 self._fork(request, descriptors[0])
         return True
 
@@ -228,6 +231,16 @@ def warm_up() -> None:
     for url in ("postgresql+asyncpg://u@h/d", "postgresql+psycopg://u@h/d", "sqlite+aiosqlite://"):
         # Making an engine runs the lazy half of a dialect's imports; it connects to nothing.
         create_async_engine(url)
+
+
+@cache
+def warm_up_for_secrets() -> None:
+    """The same for boto3, half a second that only checks with a Secrets Manager have to pay."""
+    with contextlib.suppress(Exception):  # it is not here, or its own settings are no good
+        import boto3
+
+        # Making a client reads what boto3 knows of the service; it connects to nothing.
+        boto3.client("secretsmanager", region_name="eu-north-1")
 
 
 def main() -> None:

@@ -60,7 +60,11 @@ class Runtime:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._namespace: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins}
+        # As in a kernel: ``__main__`` has no file, and what looks names up in it finds them.
+        main = types.ModuleType("__main__")
+        main.__dict__["__builtins__"] = builtins
+        sys.modules["__main__"] = main
+        self._namespace: dict[str, Any] = main.__dict__
         self._steps: Any = None
         self._sockets = 0
 

@@ -6,9 +6,11 @@ import asyncio
 import os
 import socket
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import chdir, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 _steady = time.monotonic  # the real one, whatever ``make_clocks_movable`` puts in its place
@@ -155,3 +157,26 @@ class Crowd:
     async def served(self) -> int:
         """How many got their answer, when all have come to an end."""
         return sum([await task for task in self._asking])
+
+
+@contextmanager
+def place(files: dict[str, str | bytes], variables: dict[str, str] | None = None) -> Iterator[Path]:
+    """A folder with these files, the current one while the block lasts.
+
+    ``variables`` are set meanwhile, and those whose value is empty are not there; afterwards the
+    environment is what it was.
+    """
+    before, given = dict(os.environ), variables or {}
+    try:
+        with tempfile.TemporaryDirectory() as name, chdir(name):
+            for path, content in files.items():
+                file = Path(name, path)
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content if isinstance(content, bytes) else content.encode())
+            for unwanted in [key for key in before if key.upper() in given]:
+                del os.environ[unwanted]
+            os.environ.update({key: value for key, value in given.items() if value})
+            yield Path(name)
+    finally:
+        os.environ.clear()
+        os.environ.update(before)

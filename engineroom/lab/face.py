@@ -120,15 +120,23 @@ class SideServerFace:
             raise AttributeError(f"lab.{self._name} has no {name!r}; it has {', '.join(found)}")
         return found[name]
 
+    def __getitem__(self, mode: str) -> SideServerFace:
+        """Another impostor: ``"other_name"``, ``"no_tls"`` or ``"asks_password"``."""
+        if self._name != "impostor":
+            raise TypeError(f"lab.{self._name} is of one kind only")
+        return SideServerFace(f"impostor:{mode}", self._lease)
+
     def heard(self) -> list[dict[str, Any]]:
         """What the impostor overheard (only it listens)."""
-        if self._name != "impostor":
+        if not self._name.startswith("impostor"):
             raise AttributeError("heard")
-        answer: list[dict[str, Any]] = self._lease.ask({"op": "heard"})["heard"]
+        answer: list[dict[str, Any]] = self._lease.ask({"op": "heard", "service": self._name})[
+            "heard"
+        ]
         return answer
 
     def __dir__(self) -> list[str]:
         return sorted(self._endpoint())
 
     def __repr__(self) -> str:
-        return f"lab.{self._name}: {_SIDES[self._name]}"
+        return f"lab.{self._name}: {_SIDES[self._name.partition(':')[0]]}"

@@ -6,8 +6,38 @@ and writes it into the pipe that it is given.
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+class Counting:
+    """moto, and before it a tally: ``GET /asked`` says how often each secret was asked for."""
+
+    def __init__(self, app: Callable[..., Iterable[bytes]]) -> None:
+        self._app = app
+        self._asked: Counter[str] = Counter()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        if environ["PATH_INFO"] == "/asked":
+            start_response("200 OK", [("Content-Type", "application/json")])
+            return [json.dumps(self._asked).encode()]
+        if environ.get("HTTP_X_AMZ_TARGET", "").endswith(".GetSecretValue"):
+            body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            environ["wsgi.input"] = io.BytesIO(body)
+            self._asked[_secret_in(body)] += 1
+        return self._app(environ, start_response)
+
+
+def _secret_in(body: bytes) -> str:
+    try:
+        return str(json.loads(body)["SecretId"])[:256]
+    except (ValueError, TypeError, LookupError):
+        return ""
 
 
 def main(ready: str) -> None:
@@ -21,7 +51,7 @@ def main(ready: str) -> None:
         "127.0.0.1",
         0,
         # The service itself instead of moto's dispatcher: there is no way to any other.
-        create_backend_app("secretsmanager"),
+        Counting(create_backend_app("secretsmanager")),
         threaded=True,
         request_handler=MotoRequestHandler,
     )

@@ -2,6 +2,7 @@
 
 from engineroom.widgets.anatomy import anatomy
 from engineroom.widgets.board import board
+from engineroom.widgets.grid import Grid
 from engineroom.widgets.heartbeat import Heartbeat
 from engineroom.widgets.packages import who_asks
 from engineroom.widgets.predict import predict
@@ -10,6 +11,7 @@ from engineroom.widgets.timeline import Timeline
 from engineroom.widgets.xray import Xray
 
 __all__ = [
+    "Grid",
     "Heartbeat",
     "SizingCurve",
     "Timeline",

@@ -11,11 +11,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import asyncpg
 
 from engineroom.witness.relay import Relay
+from engineroom.witness.safe import Safe
 from engineroom.witness.stage import Actor, actors, knocking
 
 _POLL = 0.004
@@ -53,6 +55,7 @@ class Witness:
         self._eye: asyncpg.Connection[Any] | None = None
         self._hand: asyncpg.Connection[Any] | None = None
         self._scales: asyncpg.Connection[Any] | None = None
+        self._own: set[int] = set()
 
     async def open(self) -> None:
         """Connect, where that is still to be done."""
@@ -73,7 +76,7 @@ class Witness:
             self._hand = await self._connect(
                 self._tenant["owner"], self._tenant["owner_password"], self._tenant["database"]
             )
-            self._own = {self._hand.get_server_pid()}
+            self._own.add(self._hand.get_server_pid())
 
     async def was_cut_off(self) -> bool:
         """Whether the owner's connection of ours was ended while the server goes on."""
@@ -218,6 +221,14 @@ class Witness:
         """A way to where ``url`` leads on which all that a program says is counted."""
         return Relay(url, self.doors.pop().dup() if self.doors else None)
 
+    def app(self) -> AppRole:
+        """The app role, with nothing granted: try what it may do, or change its password."""
+        return AppRole(self)
+
+    def safe(self, endpoint: dict[str, Any]) -> Safe:
+        """The lab's Secrets Manager: put a secret in, count who asks for it."""
+        return Safe(endpoint)
+
     async def execute(self, statement: str, *values: Any) -> None:
         """A statement as the owner, in the learner's database: to set a scene."""
         assert self._hand is not None
@@ -232,6 +243,11 @@ class Witness:
         """Rows as the owner sees them; never as a superuser."""
         assert self._hand is not None
         return list(await self._hand.fetch(statement, *values))
+
+    async def _connect_as_app(self, password: str) -> asyncpg.Connection[Any]:
+        connection = await self._connect(self._tenant["app"], password, self._tenant["database"])
+        self._own.add(connection.get_server_pid())
+        return connection
 
     async def _connect(self, user: str, password: str, database: str) -> asyncpg.Connection[Any]:
         ca_file = self._server["ca_file"]
@@ -289,3 +305,70 @@ class Gate:
         if self._transaction is not None:
             transaction, self._transaction = self._transaction, None
             await transaction.rollback()
+
+
+class AppRole:
+    """The witness as the tenant's app role, while its ``async with`` block lasts.
+
+    The role begins with no right but to connect and ends so, with the password it had: what an
+    answer gives it, for now or for what is made later, is taken back.
+    """
+
+    def __init__(self, witness: Witness) -> None:
+        self.name: str = witness._tenant["app"]
+        self._witness = witness
+        self._password: str = witness._tenant["app_password"]
+        self._role: asyncpg.Connection[Any] | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._give_back()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            await self.change_password(self._witness._tenant["app_password"])
+            await self._give_back()
+        finally:
+            if self._role is not None:
+                await self._role.close(timeout=1)
+
+    async def refusal(self, statement: str) -> str:
+        """SQLSTATE and words with which Postgres refuses this to the role; empty when it obeys."""
+        role = await self._connected()
+        try:
+            await role.execute(statement)
+        except asyncpg.PostgresError as error:
+            return f"{error.sqlstate} {error}"
+        return ""
+
+    async def change_password(self, password: str) -> None:
+        """What a rotation does: from now on whoever logs in as the role needs this one."""
+        role, quoted = await self._connected(), password.replace("'", "''")
+        await role.execute(f"alter role current_user password '{quoted}'")
+        self._password = password
+
+    async def _connected(self) -> asyncpg.Connection[Any]:
+        # An answer may be this role too, and end what it finds of it.
+        if self._role is None or self._role.is_closed():
+            self._role = await self._witness._connect_as_app(self._password)
+        return self._role
+
+    async def _give_back(self) -> None:
+        """Take back what outlives the schema that every check begins with anew."""
+        await self._witness.mend()
+        database, role = f'"{self._witness._tenant["database"]}"', f'"{self.name}"'
+        everyone = [(what, f"public, {role}") for what in ("tables", "sequences")]
+        own = [(what, role) for what in ("functions", "types", "schemas")]
+        await self._witness.execute(
+            f"revoke all on database {database} from public, {role};"
+            f"grant connect on database {database} to {role};"
+            + ";".join(
+                f"alter default privileges revoke all on {what} from {whom}"
+                for what, whom in (*everyone, *own)
+            )
+        )

@@ -1,6 +1,229 @@
 """Plausible wrong answers for security: each must fail, beside the slips."""
 
+_VAULT = """
+        import json
+        from sqlalchemy import URL, event
+        def read(client, secret_id):
+            return json.loads(client.get_secret_value(SecretId=secret_id)['SecretString'])
+        def address(s, **more):
+            name = s.get('dbname') or s['database']
+            return URL.create('postgresql+asyncpg', s['username'], host=s['host'],
+                              port=int(s['port']), database=name, **more)
+"""
+_GRANTS = """
+        def desk_grants(role):
+            name = '"' + role.replace('"', '""') + '"'
+            return [
+                f'grant select on ferry, sailing, booking to {name}',
+                f'grant insert on booking to {name}',
+                f'grant usage on sequence booking_id_seq to {name}',
+                f'grant update (seats_left) on sailing to {name}',
+                f'alter default privileges grant select on tables to {name}',
+            ]
+"""
+
 WRONG = {
+    "security.settings": [
+        """
+        import os
+        class Settings:
+            database_url = os.environ.get('DATABASE_URL')
+        load_settings = Settings
+        """,
+        """
+        import os
+        from sqlalchemy import make_url
+        class Settings:
+            def __init__(self):
+                for line in open('.env'):
+                    key, _, value = line.strip().partition('=')
+                    os.environ.setdefault(key, value)
+                self.database_url = make_url(os.environ['DATABASE_URL'])
+        def load_settings():
+            return Settings()
+        """,
+        """
+        from pydantic import SecretStr
+        from pydantic_settings import BaseSettings
+        class Settings(BaseSettings, env_file='.env', extra='ignore', hide_input_in_errors=True):
+            database_url: SecretStr | None = None
+        load_settings = Settings
+        """,
+        """
+        import os
+        from dataclasses import dataclass
+        from dotenv import load_dotenv
+        @dataclass
+        class Settings:
+            database_url: str
+            def __str__(self):
+                return 'Settings(...)'
+        def load_settings():
+            load_dotenv('.env')
+            return Settings(os.environ['DATABASE_URL'])
+        """,
+        """
+        import os
+        from dotenv import load_dotenv
+        from sqlalchemy import make_url
+        class Settings:
+            def __init__(self, url):
+                self.database_url = str(make_url(url))
+        def load_settings():
+            load_dotenv('.env')
+            return Settings(os.environ['DATABASE_URL'])
+        """,
+        """
+        from pydantic import PostgresDsn
+        from pydantic_settings import BaseSettings
+        class Settings(BaseSettings, env_file='.env', extra='ignore', hide_input_in_errors=True):
+            database_url: PostgresDsn
+        load_settings = Settings
+        """,
+        """
+        from pydantic import SecretStr
+        from pydantic_settings import BaseSettings
+        class Settings(BaseSettings, env_file='.env', extra='ignore'):
+            database_url: SecretStr
+        def load_settings():
+            try:
+                return Settings()
+            except ValueError as error:
+                raise RuntimeError(f'DATABASE_URL is missing: {error}') from None
+        """,
+        """
+        from pydantic import SecretStr
+        from pydantic_settings import BaseSettings
+        class Settings(BaseSettings, env_file='.env', extra='ignore', hide_input_in_errors=True):
+            database_url: SecretStr
+        def load_settings():
+            try:
+                return Settings()
+            except ValueError:
+                raise SystemExit('bad configuration')
+        """,
+        """
+        import os
+        from dotenv import dotenv_values
+        from sqlalchemy import make_url
+        class Settings:
+            def __init__(self):
+                file = dotenv_values('.env')
+                self.database_url = make_url(file.get('DATABASE_URL') or os.environ['DATABASE_URL'])
+        load_settings = lambda: Settings()
+        """,
+    ],
+    "security.safe_message": [
+        """
+        def safe_message(error):
+            return repr(error)
+        """,
+        """
+        def safe_message(error):
+            return f'{error.orig.sqlstate} {error.orig.diag.constraint_name}'
+        """,
+        """
+        import re
+        def safe_message(error):
+            said = re.sub(r"'[^']*'", "'...'", str(error.orig).splitlines()[0])
+            return f"{getattr(error.orig, 'sqlstate', type(error).__name__)} {said}"
+        """,
+        """
+        def safe_message(error):
+            state = getattr(error.orig, 'sqlstate', None) or type(error).__name__
+            cause = error.orig.__cause__
+            known = getattr(error.orig, 'diag', None) or cause
+            detail = getattr(known, 'message_detail', None) or getattr(cause, 'detail', None)
+            return f"{state} {getattr(known, 'constraint_name', '')} {detail}"
+        """,
+        """
+        def safe_message(error):
+            kinds = {'23505': 'duplicate', '23514': 'out of range', '23502': 'missing'}
+            return kinds.get(getattr(error.orig, 'sqlstate', ''), 'bad input')
+        """,
+        """
+        def safe_message(error):
+            told = getattr(error.orig, 'diag', None) or error.orig.__cause__
+            return getattr(told, 'constraint_name', None) or type(error).__name__
+        """,
+        """
+        import traceback
+        def safe_message(error):
+            return traceback.format_exception_only(error)[-1]
+        """,
+    ],
+    "security.vault_engine": [
+        _VAULT
+        + """
+        def vault_engine(client, secret_id):
+            s = read(client, secret_id)
+            return create_async_engine(address(s, password=s['password']), pool_pre_ping=True)
+        """,
+        _VAULT
+        + """
+        def vault_engine(client, secret_id):
+            s = read(client, secret_id)
+            return create_async_engine(address(s), connect_args={'password': s['password']},
+                                       pool_recycle=300)
+        """,
+        _VAULT
+        + """
+        def vault_engine(client, secret_id):
+            s = read(client, secret_id)
+            engine = create_async_engine(str(address(s, password=s['password'])))
+            event.listen(engine.sync_engine, 'do_connect',
+                         lambda d, r, a, p: p.update(password=p['password']))
+            return engine
+        """,
+        _VAULT
+        + """
+        from urllib.parse import quote
+        def vault_engine(client, secret_id):
+            s = read(client, secret_id)
+            engine = create_async_engine(address(s))
+            @event.listens_for(engine.sync_engine, 'do_connect')
+            def fresh(dialect, record, args, params):
+                params['password'] = quote(read(client, secret_id)['password'])
+            return engine
+        """,
+        _VAULT
+        + """
+        def vault_engine(client, secret_id):
+            s = read(client, secret_id)
+            engine = create_async_engine(address(s, password=s['password']))
+            @event.listens_for(engine.sync_engine, 'connect')
+            def fresh(connection, record):
+                s['password'] = read(client, secret_id)['password']
+            return engine
+        """,
+        _VAULT
+        + """
+        def vault_engine(client, secret_id):
+            s = read(client, secret_id)
+            asked = []
+            engine = create_async_engine(address(s))
+            @event.listens_for(engine.sync_engine, 'do_connect')
+            def fresh(dialect, record, args, params):
+                if len(asked) < 2:
+                    asked.append(read(client, secret_id)['password'])
+                params['password'] = asked[-1]
+            return engine
+        """,
+        _VAULT
+        + """
+        def vault_engine(client, secret_id):
+            s = read(client, secret_id)
+            engine = create_async_engine(address(s), pool_size=1)
+            event.listen(engine.sync_engine, 'do_connect',
+                         lambda d, r, a, p: p.update(password=read(client, secret_id)['password']))
+            event.listen(engine.sync_engine, 'begin', lambda c: read(client, secret_id))
+            return engine
+        """,
+        """
+        def vault_engine(client, secret_id):
+            return create_async_engine('sqlite+aiosqlite://')
+        """,
+    ],
     "security.verified": [
         """
         def verified_engine(url, ca_file):
@@ -23,6 +246,87 @@ WRONG = {
         """
         def verified_engine(url, ca_file):
             return create_async_engine('sqlite+aiosqlite://')
+        """,
+    ],
+    "security.desk_role": [
+        """
+        def desk_grants(role):
+            return []
+        """,
+        """
+        def desk_grants(role):
+            name = '"' + role.replace('"', '""') + '"'
+            return [f'alter default privileges grant all on tables to {name}',
+                    f'grant select, insert, update on all tables in schema public to {name}']
+        """,
+        _GRANTS.replace("{name}", "public"),
+        _GRANTS.replace("update (seats_left)", "update"),
+        _GRANTS.replace("usage on sequence booking_id_seq", "all on sequence booking_id_seq"),
+        _GRANTS.replace("grant select on tables", "grant select, delete, truncate on tables"),
+        _GRANTS.replace(
+            "f'grant select on ferry",
+            "f'grant create on schema public to {name}',f'grant select on ferry",
+        ),
+        _GRANTS.replace("select on ferry, sailing, booking", "select on sailing, booking"),
+        _GRANTS.replace("insert on booking", "insert, update on booking"),
+        _GRANTS.replace("'\"' + role.replace('\"', '\"\"') + '\"'", "repr(role)"),
+        _GRANTS.replace("role.replace('\"', '\"\"')", "role.replace('\"', '')"),
+    ],
+    "security.scan": [
+        """
+        def find_secrets(folder):
+            return []
+        """,
+        """
+        def find_secrets(folder):
+            return [(path.relative_to(folder), 1) for path in folder.rglob('.env')]
+        """,
+        r"""
+        import re
+        def find_secrets(folder):
+            return [(p, n) for p in folder.rglob('*') if p.is_file()
+                    for n, line in enumerate(p.read_text().splitlines(), 1)
+                    if re.search(r'://.*:.*@', line)]
+        """,
+        r"""
+        import re
+        from fnmatch import fnmatch
+        def find_secrets(folder):
+            file = folder / '.gitignore'
+            ignored = [i.rstrip('/') for i in (file.read_text().split() if file.exists() else ())]
+            return [(p, n) for p in folder.rglob('*') if p.is_file()
+                    and not any(fnmatch(x, i) for x in p.relative_to(folder).parts for i in ignored)
+                    for n, line in enumerate(p.read_text(errors='replace').splitlines())
+                    if re.search(r'://[^/:@]*:[^*{$<@/]+@', line)]
+        """,
+        r"""
+        import re
+        from fnmatch import fnmatch
+        def find_secrets(folder):
+            file = folder / '.gitignore'
+            ignored = [i.rstrip('/') for i in (file.read_text().split() if file.exists() else ())]
+            return [(p, n) for p in folder.rglob('*') if p.is_file()
+                    and not any(fnmatch(x, i) for x in p.relative_to(folder).parts for i in ignored)
+                    for n, line in enumerate(p.read_text(errors='replace').splitlines(), 1)
+                    if re.search(r'postgres\w*://[^/:@]*:[^*{$<@/]+@', line)]
+        """,
+        r"""
+        import re
+        from fnmatch import fnmatch
+        def find_secrets(folder):
+            file = folder / '.gitignore'
+            ignored = [i.rstrip('/') for i in (file.read_text().split() if file.exists() else ())]
+            return [(p, n) for p in folder.iterdir() if p.is_file()
+                    and not any(fnmatch(p.name, i) for i in ignored)
+                    for n, line in enumerate(p.read_text(errors='replace').splitlines(), 1)
+                    if re.search(r'://[^/:@]*:[^*{$<@/]+@', line)]
+        """,
+        r"""
+        import re
+        def find_secrets(folder):
+            return [(p, n) for p in folder.rglob('*') if p.is_file()
+                    for n, line in enumerate(p.read_text(errors='replace').splitlines(), 1)
+                    if re.search(r'(?i)password|secret|://', line)]
         """,
     ],
 }
