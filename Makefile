@@ -17,7 +17,7 @@ lab: install ## JupyterLab with Postgres, until Ctrl-C (LAB_ARGS=...)
 
 test: install lint ## All that can be tested here (STRICT=1: skipping is failing)
 	$(VENV)/bin/engineroom build --check
-	$(VENV)/bin/engineroom verify
+	$(VENV)/bin/engineroom verify --load
 	$(VENV)/bin/python -m pytest --nbval $(NBVAL_ARGS) notebooks solutions
 	$(VENV)/bin/python -m pytest $(PYTEST_ARGS)
 
