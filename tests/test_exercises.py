@@ -1,6 +1,6 @@
 """What no check may let pass, and what an answer may do to the machinery.
 
-That right answers pass, and that each slip gets its own words, is what ``engineroom verify`` proves;
+That right answers pass, and that each slip gets its own words, ``engineroom verify`` proves;
 ``make test`` runs both.
 """
 
