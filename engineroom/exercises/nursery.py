@@ -218,6 +218,10 @@ def _messages(body: bytes) -> list[dict[str, Any]]:
 
 def warm_up() -> None:
     """Import what answers import, dialects too: each would cost every subject its time."""
+    # What asyncio imports when somebody looks a name up for the first time.
+    import concurrent.futures.thread
+    import encodings.idna
+
     import aiosqlite  # noqa: F401
     import asyncpg  # noqa: F401
     import psycopg  # noqa: F401
