@@ -28,6 +28,9 @@ _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP = 4, 22, 24
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _SIOCSIFFLAGS, _IFF_UP_RUNNING = 0x8914, 0x41
 
+SHOWN = "/tmp/engineroom"  # noqa: S108
+"""Where the files lie that a subject is given: in its own, otherwise empty, folder for such."""
+
 TEMPORARY_FILES = 64 * 2**20
 _SHARED_MEMORY = 16 * 2**20
 _PROCESSES = 64
@@ -85,7 +88,9 @@ def _new_world() -> None:
             handle.write(text)
 
 
-def settle(doors: list[str], spare: int, memory: int) -> list[socket.socket]:
+def settle(
+    doors: list[str], spare: int, files: dict[str, str], memory: int
+) -> list[socket.socket]:
     """Furnish the new world, open its doors, and throw away the keys.
 
     A door is a listening socket in here whose other side the judge holds: ``tcp:5432`` for a port
@@ -97,7 +102,11 @@ def settle(doors: list[str], spare: int, memory: int) -> list[socket.socket]:
     for place, size in ((b"/tmp", TEMPORARY_FILES), (b"/dev/shm", _SHARED_MEMORY)):
         options = f"size={size},nr_inodes=20000,mode=1777".encode()
         _must(_libc.mount(b"tmpfs", place, b"tmpfs", _NOSUID | _NODEV, options))
-    os.chdir("/tmp")  # noqa: S108  (it is empty, and this subject's own)
+    os.chdir("/tmp")  # noqa: S108  (it is this subject's own)
+    for name, text in files.items():
+        os.makedirs(os.path.dirname(name), exist_ok=True)
+        with open(name, "x") as file:
+            file.write(text)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         up = struct.pack("16sH14x", b"lo", _IFF_UP_RUNNING)
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, up)

@@ -12,8 +12,9 @@ import socket
 import struct
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -104,8 +105,13 @@ class Nursery:
         """Whether its subjects reach the lab through doors only."""
         return self._shell is not None
 
-    async def subject(self, lab: dict[str, Any], doors: Sequence[str] = ()) -> Subject:
-        """A fresh subject, forked now; in a sandbox, with these doors to the lab."""
+    async def subject(
+        self,
+        lab: dict[str, Any],
+        doors: Sequence[str] = (),
+        files: Mapping[str, str] = MappingProxyType({}),
+    ) -> Subject:
+        """A fresh subject, forked now; in a sandbox, with these doors to the lab, and files."""
         await self.start()
         assert self._control is not None
         ours, theirs = socket.socketpair()
@@ -114,7 +120,8 @@ class Nursery:
             subject = Subject(self, number, ours)
             self._subjects[number] = subject
             request = {"op": "fork", "number": number, "lab": lab}
-            self._ask(request | {"doors": list(doors), "spare": _SPARE_DOORS}, theirs)
+            furniture = {"doors": list(doors), "spare": _SPARE_DOORS, "files": dict(files)}
+            self._ask(request | furniture, theirs)
         # A cold nursery imports for a while; that is not the learner's time.
         await subject.born()
         if self.isolates:
