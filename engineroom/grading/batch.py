@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from engineroom.exercises.lessons import known_lessons
+from engineroom.exercises.model import Lesson
 from engineroom.grading.grader import Work
 from engineroom.grading.journal import Journal, course_version
 from engineroom.grading.reading import Submission, UnreadableError
@@ -24,10 +26,14 @@ class Batch:
     submissions: tuple[Submission, ...]
     lessons: tuple[str, ...]
 
-    @property
+    @cached_property
+    def known(self) -> dict[str, Lesson]:
+        """Every lesson of this version, looked for once a batch."""
+        return known_lessons()
+
+    @cached_property
     def exercises(self) -> tuple[str, ...]:
-        known = known_lessons()
-        return tuple(e.id for name in self.lessons for e in known[name].exercises.values())
+        return tuple(e.id for name in self.lessons for e in self.known[name].exercises.values())
 
 
 def lessons_that_occur(submissions: Iterable[Submission]) -> list[str]:
@@ -73,7 +79,7 @@ async def _lines(submission: Submission, batch: Batch, attempt: int, grade: Grad
         notebooks = await asyncio.to_thread(submission.read)
     except UnreadableError as error:
         return [Line.trouble(submission.learner, "unreadable", str(error), attempt)]
-    known = set(known_lessons())
+    known = set(batch.known)
     plain = tuple(
         {
             "lesson": notebook.lesson(known),

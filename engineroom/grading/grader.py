@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 from engineroom.exercises.judge import Bench, judge
@@ -35,10 +36,18 @@ class Work:
         """A lesson's answers are looked for in that lesson's notebook, so that a name which two
         lessons use is not mistaken."""
         return [
-            Cell(number, source, exercise)
-            for notebook in self.notebooks
+            cell
+            for notebook, cells in zip(self.notebooks, self._cells, strict=True)
             if notebook["lesson"] in (lesson, None)
-            for number, source, exercise in notebook["cells"]
+            for cell in cells
+        ]
+
+    @cached_property
+    def _cells(self) -> list[list[Cell]]:
+        """Each notebook's cells; they are parsed for the first exercise and remembered."""
+        return [
+            [Cell(number, source, exercise) for number, source, exercise in notebook["cells"]]
+            for notebook in self.notebooks
         ]
 
 
