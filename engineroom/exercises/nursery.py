@@ -130,11 +130,12 @@ class Nursery:
             socket.send_fds(connection, [b"D"], [door.fileno() for door in doors])
             for door in doors:
                 door.close()
+            isolation.limit_files()
         elif self.memory:
             resource.setrlimit(resource.RLIMIT_DATA, (self.memory, self.memory))
         from engineroom.exercises.runtime import become_subject
 
-        become_subject(connection, request["lab"])
+        become_subject(connection)
 
     def _look_at_memory(self) -> None:
         """End a subject whose processes together hold more than one of them may."""
