@@ -195,7 +195,7 @@ def _drop_capabilities() -> None:
 
 # What no answer needs, and what has been used against kernels: by number on each machine.
 _X86_64 = {
-    "arch": 0xC000003E, "clone": 56, "clone3": 435, "socket": 41,
+    "arch": 0xC000003E, "clone": 56, "clone3": 435, "socket": 41, "setsockopt": 54,
     "denied": (
         # namespaces and mounts
         272, 308, 165, 166, 155, 161, 428, 429, 430, 431, 432, 433, 442, 467,
@@ -211,7 +211,7 @@ _X86_64 = {
     ),
 }  # fmt: skip
 _AARCH64 = {
-    "arch": 0xC00000B7, "clone": 220, "clone3": 435, "socket": 198,
+    "arch": 0xC00000B7, "clone": 220, "clone3": 435, "socket": 198, "setsockopt": 208,
     "denied": (
         97, 268, 40, 39, 41, 51, 428, 429, 430, 431, 432, 433, 442, 467,
         117, 270, 271, 272, 438, 440, 217, 218, 219, 280, 241, 282, 425, 426, 427, 265, 264, 262,
@@ -221,10 +221,39 @@ _AARCH64 = {
         157,
     ),
 }  # fmt: skip
-_ALLOW, _DENY, _KILL, _UNKNOWN = 0x7FFF0000, 0x00050001, 0x80000000, 0x00050026
+_ALLOW, _DENY, _KILL, _UNKNOWN, _PRETEND = (
+    0x7FFF0000, 0x00050001, 0x80000000, 0x00050026, 0x00050000,
+)  # fmt: skip
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _X32 = 0x40000000  # the same calls by other numbers
-_NUMBER, _ARCH, _FIRST_ARGUMENT = 0, 4, 16
+_NUMBER, _ARCH, _FIRST, _SECOND, _THIRD = 0, 4, 16, 24, 32
+
+_LOOK_CLOSER: dict[str, list[tuple[int, int, int, int]]] = {
+    # It hides its flags in memory, where a filter cannot look; libc falls back to clone.
+    "clone3": [(_RETURN, 0, 0, _UNKNOWN)],
+    "clone": [
+        (_LOAD, 0, 0, _FIRST),
+        (_ANY_BIT, 0, 1, _ALL_NAMESPACES),
+        (_RETURN, 0, 0, _DENY),
+        (_RETURN, 0, 0, _ALLOW),
+    ],
+    "socket": [
+        (_LOAD, 0, 0, _FIRST),
+        *((_EQUAL, 3 - n, 0, family) for n, family in enumerate((1, 2, 10))),
+        (_RETURN, 0, 0, _DENY),
+        (_RETURN, 0, 0, _ALLOW),
+    ],
+    # A machine may allow buffers of megabytes, which are nobody's memory: they stay as they are.
+    "setsockopt": [
+        (_LOAD, 0, 0, _SECOND),
+        (_EQUAL, 0, 4, socket.SOL_SOCKET),
+        (_LOAD, 0, 0, _THIRD),
+        (_EQUAL, 1, 0, socket.SO_SNDBUF),
+        (_EQUAL, 0, 1, socket.SO_RCVBUF),
+        (_RETURN, 0, 0, _PRETEND),
+        (_RETURN, 0, 0, _ALLOW),
+    ],
+}
 
 
 def _filter_system_calls() -> None:
@@ -244,22 +273,8 @@ def _filter_system_calls() -> None:
     assert isinstance(denied, tuple)
     for number in denied:
         steps += [(_EQUAL, 0, 1, number), (_RETURN, 0, 0, _DENY)]
-    # clone3 hides its flags in memory, where a filter cannot look; libc falls back to clone.
-    steps += [(_EQUAL, 0, 1, int(str(machine["clone3"]))), (_RETURN, 0, 0, _UNKNOWN)]
-    steps += [
-        (_EQUAL, 0, 4, int(str(machine["clone"]))),
-        (_LOAD, 0, 0, _FIRST_ARGUMENT),
-        (_ANY_BIT, 0, 1, _ALL_NAMESPACES),
-        (_RETURN, 0, 0, _DENY),
-        (_RETURN, 0, 0, _ALLOW),
-    ]
-    steps += [
-        (_EQUAL, 0, 6, int(str(machine["socket"]))),
-        (_LOAD, 0, 0, _FIRST_ARGUMENT),
-        *((_EQUAL, 3 - n, 0, family) for n, family in enumerate((1, 2, 10))),
-        (_RETURN, 0, 0, _DENY),
-        (_RETURN, 0, 0, _ALLOW),
-    ]
+    for name, block in _LOOK_CLOSER.items():
+        steps += [(_EQUAL, 0, len(block), int(str(machine[name]))), *block]
     steps.append((_RETURN, 0, 0, _ALLOW))
     program = b"".join(struct.pack("HBBI", *step) for step in steps)
     code = ctypes.create_string_buffer(program, len(program))
