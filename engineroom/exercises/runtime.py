@@ -237,8 +237,20 @@ def _words(error: BaseException) -> str:
     return text.encode(errors="replace").decode()[:_TEXT_LIMIT]
 
 
-def become_subject(connection: socket.socket, lab: dict[str, Any]) -> None:
+def _whole(file: Any, size: int) -> bytes:
+    got = b""
+    while len(got) < size:
+        part = file.read(size - len(got))
+        if not part:
+            os._exit(0)
+        got += part
+    return got
+
+
+def become_subject(connection: socket.socket) -> None:
     """Turn this forked process into a subject; never returns."""
+    with connection.makefile("rb", buffering=0) as judge:  # its first words: what the lab gives
+        lab = json.loads(_whole(judge, _HEAD.unpack(_whole(judge, _HEAD.size))[0]))
     inert = _Inert("checks")
     inert.__path__ = []
     sys.modules["checks"] = inert
