@@ -15,12 +15,12 @@ from urllib.parse import urlsplit
 
 _TEMPORARY = PurePath("/tmp")  # noqa: S108  (the subject's own, where it may put a socket)
 _AT_ONCE = 64
-_Address = tuple[str, int] | str
+Address = tuple[str, int] | str
 
 
-def addresses(lab: dict[str, Any]) -> dict[str, _Address]:
+def addresses(lab: dict[str, Any]) -> dict[str, Address]:
     """Each door that a lab needs, and the server it leads to."""
-    found: dict[str, _Address] = {}
+    found: dict[str, Address] = {}
     for endpoint in (lab, *(value for value in lab.values() if isinstance(value, dict))):
         url = endpoint.get("url")
         if not isinstance(url, str):
@@ -38,7 +38,7 @@ def addresses(lab: dict[str, Any]) -> dict[str, _Address]:
 class Doors:
     """Serves a subject's doors while its ``async with`` block lasts."""
 
-    def __init__(self, doors: dict[str, socket.socket], lead_to: dict[str, _Address]) -> None:
+    def __init__(self, doors: dict[str, socket.socket], lead_to: dict[str, Address]) -> None:
         self._doors = doors
         self._lead_to = lead_to
         self._servers: list[asyncio.Server] = []
@@ -56,7 +56,7 @@ class Doors:
             task.cancel()
         await asyncio.gather(*self._carrying, return_exceptions=True)
 
-    async def _serve(self, door: socket.socket, address: _Address) -> asyncio.Server:
+    async def _serve(self, door: socket.socket, address: Address) -> asyncio.Server:
         def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             if len(self._carrying) >= _AT_ONCE:  # the servers behind allow fewer anyway
                 writer.close()
@@ -70,7 +70,7 @@ class Doors:
 
 
 async def _carry(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: _Address
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Address
 ) -> None:
     onward: asyncio.StreamWriter | None = None
     try:

@@ -30,6 +30,9 @@ _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP = 4, 22, 24
 _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
 _SIOCSIFFLAGS, _IFF_UP_RUNNING = 0x8914, 0x41
 
+SHOWN = "/tmp/engineroom"  # noqa: S108
+"""Where the files lie that a subject is given: in its own, otherwise empty, folder for such."""
+
 TEMPORARY_FILES = 64 * 2**20
 _SHARED_MEMORY = 16 * 2**20
 _PROCESSES = 64
@@ -95,7 +98,7 @@ def _new_world() -> None:
             handle.write(text)
 
 
-def settle(doors: list[str], spare: int, memory: int) -> list[socket.socket]:
+def settle(doors: list[str], spare: int, files: dict[str, str], memory: int) -> list[socket.socket]:
     """Furnish the new world, open its doors, and throw away the keys.
 
     A door is a listening socket in here whose other side the judge holds: ``tcp:5432`` for a port
@@ -107,6 +110,10 @@ def settle(doors: list[str], spare: int, memory: int) -> list[socket.socket]:
     _own("/dev/shm", _SHARED_MEMORY)  # noqa: S108
     _own("/dev/pts", 4096)  # where one subject's terminals would be another's
     os.chdir("/tmp")  # noqa: S108
+    for name, text in files.items():
+        os.makedirs(os.path.dirname(name), exist_ok=True)
+        with open(name, "x") as handle:
+            handle.write(text)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         up = struct.pack("16sH14x", b"lo", _IFF_UP_RUNNING)
         fcntl.ioctl(any_socket, _SIOCSIFFLAGS, up)

@@ -11,13 +11,15 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import asyncpg
 
 from engineroom.errors import EngineRoomError
-from engineroom.exercises.doors import Doors, addresses
+from engineroom.exercises.doors import Address, Doors, addresses
+from engineroom.exercises.isolation import SHOWN
 from engineroom.exercises.model import (
     Draw,
     Exercise,
@@ -160,11 +162,15 @@ async def _decide(
             f"Nothing to check yet: write `{exercise.answer}`, run its cell.",
         )
     lab, witness = await _lab_and_witness(bench, exercise)
-    lead_to = addresses(lab) if bench.nursery.isolates else {}
+    lead_to: dict[str, Address] = {}
+    files: dict[str, str] = {}
+    if bench.nursery.isolates:
+        lead_to = addresses(lab)
+        lab, files = _carried(lab)
     seconds = bench.seconds or exercise.seconds
     subject: Subject | None = None
     try:
-        subject = await bench.nursery.subject(_for_subject(lab), list(lead_to))
+        subject = await bench.nursery.subject(_for_subject(lab), list(lead_to), files)
         if meet is not None:
             meet(subject)
         if witness is not None:
@@ -358,6 +364,27 @@ def _for_subject(lab: dict[str, Any]) -> dict[str, Any]:
     server = lab.get("server", {})
     shown = {key: server[key] for key in ("version", "tls", "host", "port") if key in server}
     return {**lab, "server": shown}
+
+
+def _carried(lab: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+    """The lab with its certificates where a sandboxed subject has them, and what is in them.
+
+    Ours lie in a home that is not to be seen from in there.
+    """
+    places: dict[str, str] = {}
+
+    def moved(endpoint: dict[str, Any]) -> dict[str, Any]:
+        file = endpoint.get("ca_file")
+        if not file:
+            return endpoint
+        return endpoint | {"ca_file": places.setdefault(file, f"{SHOWN}/{len(places)}.pem")}
+
+    # What the witness knows of the server stays as it is: it is not in there.
+    sides = {
+        name: moved(lab[name]) for name in lab if isinstance(lab[name], dict) and name != "server"
+    }
+    carried = moved(lab) | sides
+    return carried, {place: Path(file).read_text() for file, place in places.items()}
 
 
 async def _tidy(bench: Bench, witness: Witness) -> None:

@@ -129,7 +129,9 @@ class Nursery:
         resource.setrlimit(resource.RLIMIT_FSIZE, (_FILE_LIMIT, _FILE_LIMIT))
         connection = socket.socket(fileno=descriptor)
         if self.isolate:
-            doors = isolation.settle(request["doors"], request["spare"], self.memory)
+            doors = isolation.settle(
+                request["doors"], request["spare"], request["files"], self.memory
+            )
             socket.send_fds(connection, [b"D"], [door.fileno() for door in doors])
             for door in doors:
                 door.close()
@@ -192,6 +194,9 @@ def _messages(body: bytes) -> list[dict[str, Any]]:
 
 def warm_up() -> None:
     """Import what answers import, dialects too: each would cost every subject its time."""
+    # The first two asyncio imports when it looks a name up for the first time.
+    import encodings.idna  # noqa: F401
+
     import aiosqlite  # noqa: F401
     import asyncpg  # noqa: F401
     import psycopg  # noqa: F401

@@ -10,6 +10,7 @@ import ast
 import asyncio
 import builtins
 import contextlib
+import functools
 import inspect
 import json
 import linecache
@@ -104,9 +105,7 @@ class Runtime:
             case "steps":
                 await self._finish()
                 scope: dict[str, Any] = {"__name__": "probe"}
-                # Its annotations are for the reader; here their names need not be imported.
-                source = "from __future__ import annotations\n" + request["source"]
-                exec(compile(source, "<probe>", "exec"), scope)  # noqa: S102
+                exec(_compiled(request["source"]), scope)  # noqa: S102
                 target = self._namespace.get(request["name"])
                 self._steps = scope[request["entry"]](target, *request["args"])
                 return await self._next(None)
@@ -155,6 +154,13 @@ class Runtime:
         if callable(value):
             return {"kind": "function"}
         return {"kind": type(value).__name__[:200]}
+
+
+@functools.cache
+def _compiled(probe: str) -> types.CodeType:
+    """A probe's code: a check may begin the same one many times."""
+    # Its annotations are for the reader; here their names need not be imported.
+    return compile("from __future__ import annotations\n" + probe, "<probe>", "exec")
 
 
 def _is_theirs(task: asyncio.Task[Any]) -> bool:
@@ -217,9 +223,11 @@ def describe(error: BaseException, depth: int = 4) -> dict[str, Any]:
     }
     if isinstance(error, SyntaxError) and (error.filename or "").startswith(CELL):
         found |= {"line": error.lineno, "text": (error.text or "")[:400]}
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if frame.filename.startswith(CELL):
-            found |= {"line": frame.lineno, "text": (frame.line or "")[:400]}
+    # Only cells are looked up: to quote every library on the way would read all their sources.
+    for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
+        name = frame.f_code.co_filename
+        if name.startswith(CELL):
+            found |= {"line": line, "text": linecache.getline(name, line).strip()[:400]}
             break
     cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     if cause is None:

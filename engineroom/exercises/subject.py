@@ -12,8 +12,9 @@ import socket
 import struct
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any, Protocol
 
 from pydantic import ValidationError
@@ -106,8 +107,13 @@ class Nursery:
         """Whether its subjects reach the lab through doors only."""
         return self._shell is not None
 
-    async def subject(self, lab: dict[str, Any], doors: Sequence[str] = ()) -> Subject:
-        """A fresh subject, forked now; in a sandbox, with these doors to the lab."""
+    async def subject(
+        self,
+        lab: dict[str, Any],
+        doors: Sequence[str] = (),
+        files: Mapping[str, str] = MappingProxyType({}),
+    ) -> Subject:
+        """A fresh subject, forked now; in a sandbox, with these doors to the lab, and files."""
         await self.start()
         assert self._control is not None
         ours, theirs = socket.socketpair()
@@ -120,7 +126,8 @@ class Nursery:
             ours.sendall(pack(lab))
             ours.setblocking(False)
             request = {"op": "fork", "number": number}
-            self._ask(request | {"doors": list(doors), "spare": _SPARE_DOORS}, theirs)
+            furniture = {"doors": list(doors), "spare": _SPARE_DOORS, "files": dict(files)}
+            self._ask(request | furniture, theirs)
         try:
             # A cold nursery imports for a while; that is not the learner's time.
             await subject.born()

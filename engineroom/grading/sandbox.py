@@ -146,7 +146,7 @@ isolation.prepare()
 pid = isolation.enter()
 if pid == 0:
     try:
-        isolation.settle(["tcp:0"], 0, 2**30)
+        isolation.settle(["tcp:0"], 0, {}, 2**30)
     except OSError as error:
         print(error, file=sys.stderr, flush=True)
         os._exit(1)
