@@ -88,7 +88,7 @@ class Nursery:
                     if number == request["number"]:
                         self._kill(pid)
             else:
-                if "secrets" in request["lab"]:
+                if request["secrets"]:
                     warm_up_for_secrets()
                 self._fork(request, descriptors[0])
         return True

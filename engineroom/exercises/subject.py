@@ -125,7 +125,7 @@ class Nursery:
             ours.setblocking(True)
             ours.sendall(pack(lab))
             ours.setblocking(False)
-            request = {"op": "fork", "number": number}
+            request = {"op": "fork", "number": number, "secrets": "secrets" in lab}
             furniture = {"doors": list(doors), "spare": _SPARE_DOORS, "files": dict(files)}
             self._ask(request | furniture, theirs)
         try:
