@@ -150,13 +150,20 @@ def test_also_where_the_ids_were_stripped(use: str) -> None:
         'class f:\n    """Words."""\n    ...',
     ],
 )
-def test_what_was_handed_out_is_no_answer_and_goes_before_none(stub: str) -> None:
+def test_what_was_handed_out_is_no_answer(stub: str) -> None:
     assert sources_for([stub]) == []
     assert sources_for([stub], marked=0) == []
     assert sources_for([stub, "f = f(1)"], marked=0) == []
-    assert sources_for(["def f(): return 1", stub], marked=1) == [0]
     assert sources_for([stub, "f = make()"], marked=0) == [1]
     assert sources_for([stub + "\n\ndef f(): return 1"], marked=0) == [0]
+    # The lesson shows a function of this name, then asks for a better one.
+    assert sources_for(["def f(): return 1", stub], marked=1) == []
+    assert sources_for(["def f(): return 1", stub]) == []
+    # The cell was copied, and one of the two was filled.
+    for cells in (["def f(): return 1", stub], [stub, "def f(): return 1"]):
+        made = [Cell(number, source, "x.f") for number, source in enumerate(cells)]
+        assert [cell.source for cell in needed(made, "f", "x.f")] == ["def f(): return 1"]
+    assert sources_for(["def f(): return 1", stub], marked=0) == [0]
 
 
 def test_a_class_that_needs_no_more_than_pass_is_an_answer() -> None:

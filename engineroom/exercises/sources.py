@@ -69,11 +69,12 @@ class Cell:
 def needed(cells: Sequence[Cell], answer: str, exercise: str) -> list[Cell]:
     """The cells to run for an answer, in their order; empty when nobody has written it.
 
-    Of several cells that define a name the last counts, as after "restart and run all", so that
-    a second try in a new cell replaces the first. But what is not meant as an answer never goes
-    before one that is: an answer as it was handed out, with nothing in it; a cell that uses the
-    name for what came of the answer; and, once a cell that carries the exercise's id defines a
-    function, a cell without the id that calls something else by its name.
+    Of several cells that define a name the last counts, as after "restart and run all": a second
+    try in a new cell replaces the first, and an empty answer as it was handed out replaces what
+    the lesson showed by the same name. But a cell that only uses the name for what came of the
+    answer defines nothing. And once a cell that carries the exercise's id defines the answer, an
+    empty copy of it goes before nothing, nor does, where the answer is a function, a cell without
+    the id that gives the name to something else.
     """
     start = _start(cells, answer, exercise)
     if start is None:
@@ -90,21 +91,20 @@ def needed(cells: Sequence[Cell], answer: str, exercise: str) -> list[Cell]:
 
 def _start(cells: Sequence[Cell], answer: str, exercise: str) -> int | None:
     """Which cell holds the answer; None when there is nothing but what was handed out."""
-    found = [(index, cell) for index, cell in enumerate(cells) if answer in cell.binds]
-    written = any(
-        cell.exercise == exercise and cell.binds[answer] == "function" for _, cell in found
-    )
+    found = [(i, cell, cell.binds[answer]) for i, cell in enumerate(cells) if answer in cell.binds]
+    marked = {how for _, cell, how in found if cell.exercise == exercise} - {"stub", "use"}
 
-    def worth(cell: Cell) -> int:
-        how = cell.binds[answer]
-        if how in ("stub", "use"):
+    def worth(cell: Cell, how: How) -> int:
+        if how == "use" or (how == "stub" and marked):
             return 0
         if how == "global":
             return 1
-        return 3 if how == "function" or cell.exercise == exercise or not written else 2
+        rival = "function" in marked and cell.exercise != exercise and how != "function"
+        return 2 if rival else 3
 
-    best = max(((worth(cell), index) for index, cell in found), default=(0, 0))
-    return best[1] if best[0] else None
+    best = max(((worth(cell, how), i) for i, cell, how in found), default=(0, 0))
+    index = best[1]
+    return index if best[0] and cells[index].binds[answer] != "stub" else None
 
 
 class _Known:
