@@ -124,6 +124,32 @@ def test_a_run_that_keeps_no_history_is_judged_all_the_same(common_lab: Lab) -> 
         assert "passed" in learner.run("pooling.ceiling.check()")["text/plain"]
 
 
+def test_what_a_cell_held_before_it_was_run_again_counts_no_more(common_lab: Lab) -> None:
+    with notebook(common_lab) as learner:
+
+        def run(cell: str, source: str) -> None:
+            message = learner._client.session.msg(
+                "execute_request",
+                {"code": source, "silent": False, "store_history": True, "allow_stdin": False},
+                metadata={"cellId": cell},
+            )
+            learner._client.shell_channel.send(message)
+            learner.wait_idle()
+
+        run("a", f"from checks import pooling\n{RIGHT.splitlines()[0]}")
+        run("b", CEILING.right[0])
+        assert "passed" in learner.run("pooling.ceiling.check()")["text/plain"]
+        run("b", "def capped(url, at_most, wait): ...")
+        assert "not attempted" in learner.run("pooling.ceiling.check()")["text/plain"]
+        run("b", "def capped(url, at_most, wait):")
+        assert "IndentationError" in learner.run("pooling.ceiling.check()")["text/plain"]
+        # A second cell with another try goes before the first, until the first is run again.
+        run("c", CEILING.slips[0].programs[0])
+        assert "not yet" in learner.run("pooling.ceiling.check()")["text/plain"]
+        run("b", CEILING.right[0])
+        assert "passed" in learner.run("pooling.ceiling.check()")["text/plain"]
+
+
 def test_eight_notebooks_at_once_lose_no_step(tmp_path: Path) -> None:
     async def steps() -> list[int]:
         several = [Progress(tmp_path) for _ in range(8)]
