@@ -17,6 +17,7 @@ from engineroom.exercises.cards import HintCard, VerdictCard
 from engineroom.exercises.lessons import known_lessons
 from engineroom.exercises.model import Verdict
 from engineroom.exercises.progress import Progress
+from engineroom.exercises.standing import standing
 
 CEILING = known_lessons()["pooling"].exercises["ceiling"]
 RIGHT = "from sqlalchemy.ext.asyncio import create_async_engine\n" + CEILING.right[0]
@@ -99,8 +100,9 @@ def test_progress_survives_the_kernel_and_can_be_forgotten(common_lab: Lab) -> N
         psutil.Process(kernel_pid(learner)).kill()
     shown = common_lab.cli("progress", check=True).stdout
     assert "ceiling: passed, 1 tries, 1 hints" in shown
-    most = sum(e.points for e in known_lessons()["pooling"].exercises.values())
-    assert f"Connection pools: 1 of 6 exercises, 3 of {most:g} points" in shown
+    skill = next(s for s in standing(known_lessons(), []).skills if s.name == "Connection pools")
+    line = f"{skill.name}: 1 of {skill.total} exercises, 3 of {skill.most:g} points"
+    assert line in shown
     with notebook(common_lab) as learner:
         learner.run("from checks import pooling\nimport sqlmodel\n" + SLIP)
         assert "hint 2 of 3" in learner.run("pooling.ceiling.hint()")["text/plain"]
