@@ -90,9 +90,8 @@ lesson = Lesson(
         "`importlib.util.find_spec(name) is None`.",
         "INST-36": "Only what is missing, as pip would take it, and nothing that is there "
         "already: `asyncpg`, `psycopg[binary]`, `aiosqlite`, `greenlet` or `sqlalchemy[asyncio]`.",
-        "INST-41": "Conda does not look whether somebody wrote over its package, so its record "
-        "may be about a version that is gone. Compare the *files* in the record with the folder "
-        "that you found.",
+        "INST-41": "Conda's record stays when somebody writes over the package, so it may be about "
+        "a version that is gone. Compare the *files* in the record with the folder that you found.",
         "INST-42": "Conda's own recipes use pip, and not all of them change the word in "
         "`INSTALLER`. What is conda's is in conda's records, file by file.",
         "INST-43": "`INSTALLER` is a text file and ends with a line break: `.strip()`.",

@@ -289,7 +289,7 @@ welcome.word.check()
 # - **It takes your function as it stands in the cells that you have run**, with what the function
 #   uses. After a change, run the cell, then check.
 #
-# Three more things to type, into any cell:
+# Three more things to know:
 #
 # | type | and you get |
 # |---|---|
@@ -324,7 +324,7 @@ log
 
 # %%
 predict(
-    "`await asyncio.gather(sail('Tern', log), sail('Alca', log))`. What are the first two lines of the log?",
+    "Now both at once, Tern first in the line. What stands in the log's first two lines?",
     "Tern leaves, Tern is back",
     "Tern leaves, Alca leaves",
     "Alca leaves, Tern leaves",

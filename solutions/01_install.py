@@ -29,7 +29,14 @@ import shutil
 import sys
 import tempfile
 import venv
-from importlib.metadata import metadata, packages_distributions, requires, version
+from importlib.metadata import (
+    Distribution,
+    PackageNotFoundError,
+    metadata,
+    packages_distributions,
+    requires,
+    version,
+)
 from pathlib import Path
 
 from checks import install
@@ -43,7 +50,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 # %% [markdown]
 # ## 1 · What is in the box
 #
-# These are the packages on the wiki page, with two more that we shall meet:
+# These are the packages of the wiki page, what comes along with them, and two more drivers:
 #
 # | package | what it is for at the desk |
 # |---|---|
@@ -89,7 +96,7 @@ for name, then in wiki.items():
 
 # %%
 predict(
-    "`import dotenv` works here. What does `version('dotenv')` give?",
+    "import dotenv works here. What does version('dotenv') give?",
     "Its version",
     "None",
     "An error",
@@ -133,8 +140,6 @@ len({version(name) for name in ("python-dotenv", "Python_DotEnv", "PYTHON.DOTENV
 def installed(names: list[str]) -> dict[str, str | None]:
     """For each distribution the version that is installed here, or None."""
     # <answer>
-    from importlib.metadata import PackageNotFoundError
-
     found = {}
     for name in names:
         try:
@@ -184,7 +189,7 @@ print("and with none?              ", wanted.marker.evaluate({"extra": ""}))
 
 # %%
 predict(
-    "`pip install sqlalchemy asyncpg`, with SQLAlchemy 2.1. Does greenlet come along?",
+    "pip install sqlalchemy asyncpg, with SQLAlchemy 2.1. Does greenlet come along?",
     "Yes, SQLAlchemy needs it",
     "Yes, asyncpg needs it",
     "No",
@@ -227,7 +232,8 @@ with tempfile.TemporaryDirectory() as drawer:
 #
 # `adds(dist, extra)` gives the names that an installed distribution asks for *because of* an extra.
 # Not what it needs anyway, and nothing that is meant for another system or another Python. Only its own
-# lines count, not what those packages need in their turn.
+# lines count, not what those packages need in their turn. And a distribution may ask for nothing: then
+# `requires` gives None.
 
 
 # %% exercise="install.adds"
@@ -284,9 +290,8 @@ async def second_python(program, *missing, path=""):
     return said.partition("\n")[0]
 
 
-await second_python("import asyncpg; print('here it is')"), await second_python(
-    "import asyncpg; print('here it is')", "asyncpg"
-)
+for missing in ((), ("asyncpg",)):
+    print(missing, await second_python("import asyncpg; print('here it is')", *missing))
 
 # %% [markdown]
 # ### Without greenlet
@@ -294,9 +299,9 @@ await second_python("import asyncpg; print('here it is')"), await second_python(
 # %%
 predict(
     "SQLAlchemy 2.1 and asyncpg, and no greenlet. Where does the desk's program stop?",
-    "At `import sqlalchemy`",
-    "At `import sqlalchemy.ext.asyncio`",
-    "At `create_async_engine(...)`",
+    "At import sqlalchemy",
+    "At import sqlalchemy.ext.asyncio",
+    "At create_async_engine(...)",
     "At the first query",
 )
 
@@ -324,8 +329,8 @@ for line in ("import sqlmodel", "import sqlmodel.ext.asyncio.session"):
 # %%
 predict(
     "greenlet is here, asyncpg is not. Where does the program stop?",
-    "At `import sqlalchemy.ext.asyncio`",
-    "At `create_async_engine(...)`",
+    "At import sqlalchemy.ext.asyncio",
+    "At create_async_engine(...)",
     "At the first query",
 )
 
@@ -383,7 +388,7 @@ await second_python(PROGRAM.format(url="sqlite:///desk.db"))
 
 # %%
 predict(
-    "A module `aiopg` can be imported. What becomes of `postgresql+aiopg://`?",
+    "A module aiopg can be imported. What becomes of postgresql+aiopg://?",
     "An engine",
     "An error: something in the module is missing",
     "An error: SQLAlchemy knows nothing of it",
@@ -491,7 +496,7 @@ install.missing_for.check()
 
 # %%
 predict(
-    "`'0.9.30' >= '0.10'`, and the same with `Version('...')`. What do you get?",
+    "'0.9.30' >= '0.10', and the same with Version('...'). What do you get?",
     "True and True",
     "False and False",
     "True and False",
@@ -548,14 +553,13 @@ for line in (await run("pip", "check", path=cupboard)).splitlines():
 # Which version does that Python *import*, do you think?
 
 # %%
-await second_python(
-    """
-    from importlib.metadata import version
-    import sqlalchemy
-    print("the books say", version("sqlalchemy"), "- the module says", sqlalchemy.__version__)
-    """.replace("\n    ", "\n"),
-    path=cupboard,
-)
+COMPARE = """
+from importlib.metadata import version
+import sqlalchemy
+print("the books say", version("sqlalchemy"), "- the module says", sqlalchemy.__version__)
+"""
+
+await second_python(COMPARE, path=cupboard)
 
 # %% [markdown]
 # The books and the shelf disagree. Nothing checks that they do not; and when they do, there are two
@@ -572,8 +576,6 @@ await second_python(
 def unmet(lines: list[str]) -> list[str]:
     """Those of the requirement lines that this environment does not meet."""
     # <answer>
-    from importlib.metadata import PackageNotFoundError
-
     found = []
     for line in lines:
         asked = Requirement(line)
@@ -614,7 +616,16 @@ for file in sorted(old_laptop.rglob("*ferrytimes*")):
 
 # %% [markdown]
 # Beside the module lies the folder that `importlib.metadata` reads; in it the file `INSTALLER` holds one
-# word. And in `conda-meta` there is conda's own record, with the name of every file it has put here.
+# word. And in `conda-meta` there is conda's own record, with the name of every file it has put here:
+
+# %%
+record = json.loads((old_laptop / "conda-meta/ferrytimes-1.4.0-py_0.json").read_text())
+
+for file in record["files"]:
+    print(file.replace(SITE, "…"))
+
+# %% [markdown]
+# So three can be asked about one package:
 
 
 # %%
@@ -652,11 +663,11 @@ await run(
 who_says_what()
 
 # %% [markdown]
-# pip has taken conda's files away and put its own there. It knew nothing of the record, and conda does
-# not look again. Ask conda for a list and it will say 1.4.0; ask Python and it runs 1.5.0.
+# pip has taken conda's files away and put its own there. It knew nothing of the record, and the record
+# stays as it was: about a package that is gone.
 #
 # So in a conda environment: conda first, pip afterwards for what conda does not have, and never pip
-# over conda. What you ask in the end is the module's own metadata, because that is what runs.
+# over conda. And ask the metadata that lies beside the module, because the module is what runs.
 
 # %%
 shutil.rmtree(boat_house, ignore_errors=True)
@@ -704,8 +715,6 @@ for line in report["checks"]:
 def whose(prefix: str) -> dict[str, str]:
     """Who each distribution below `prefix` belongs to: conda, or the word in its INSTALLER."""
     # <answer>
-    from importlib.metadata import Distribution
-
     files = set()
     for record in Path(prefix).glob("conda-meta/*.json"):
         files.update(json.loads(record.read_text())["files"])
@@ -733,7 +742,7 @@ install.whose.check()
 # - **The message tells the place.** No greenlet: at the import. No driver: when the engine is made. No
 #   dialect: whatever you install.
 # - **Versions are no text.** Let `packaging` compare them.
-# - **Two installers keep two books.** What runs is what the module's own metadata says.
+# - **Two installers keep two books.** Ask the metadata that lies beside the module.
 #
 # What we opened, we close:
 

@@ -88,8 +88,7 @@ nowhere = create_async_engine("postgresql+asyncpg://desk:kipper@db.skerry.invali
 print(type(nowhere).__name__)
 
 # %% [markdown]
-# Nothing. No name was looked up, no port was tried, and the password was given to nobody. The
-# engine only *knows how* to connect. And when does it?
+# Nothing. An engine only *knows how* to connect. And when does it?
 
 # %% facts="0.3"
 desk = create_async_engine(lab.url)
@@ -231,7 +230,7 @@ await request(desk)
 # | `[generated in …] ()` | how long it took to make SQL of it; in brackets, the values you sent |
 # | `ROLLBACK` | the block has ended, nobody said commit |
 #
-# No `SELECT 1`. An engine never sends one by itself. And the three questions are asked once:
+# No `SELECT 1`, though many texts show one here. And the three questions are asked once:
 
 # %% facts="0.4"
 await request(desk)
@@ -530,18 +529,47 @@ predict(
     "… stops for half a second",
 )
 
+# %% facts="1.12 3.1 3.2" tags=["predict"]
+heart = Heartbeat()
+
+async with heart.lane("blocking driver"):
+    await ask_old_office()
+
+async with heart.lane("async driver"):
+    await ask_async()
+
+print("blocking driver: silent for almost half a second?", heart["blocking driver"].silence > 0.45)
+heart
+
 # %% [markdown]
-# The third lane is for a myth of its own: "with an async driver, nothing can block." It reads
-# 100,000 bookings, and makes an object of each.
+# A flat line. `async def` is no protection: it lets a function *say* that it waits, and this one
+# never says so. Meanwhile nobody at the desk is served. And it is not the driver's age: this was
+# psycopg 3, through `create_engine`.
+#
+# Below it the same wait, properly awaited. What it means for five customers at once:
+
+# %% facts="3.1"
+import time
+
+
+async def five_at_once(ask):
+    began = time.perf_counter()
+    await asyncio.gather(*(ask() for _ in range(5)))
+    return time.perf_counter() - began
+
+
+blocking, awaited = await five_at_once(ask_old_office), await five_at_once(ask_async)
+
+print("blocking driver: one after another, 2.5 seconds or more?", blocking > 2.5)
+print("async driver:    in less than half of that?             ", awaited < blocking / 2)
+
+# %% [markdown]
+# ### A hundred thousand objects
+#
+# "With an async driver, nothing can block." That is a myth of its own. The accountant asks for all
+# bookings of the year, 100,000 of them, and an object of each. (Postgres makes them up for us.)
 
 # %%
-predict(
-    "100,000 objects through asyncpg, properly awaited. The loop's longest silence?",
-    "Some thousandths of a second",
-    "More than a tenth of a second",
-)
-
-# %% facts="1.12 3.1 3.2" tags=["predict"]
 from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel, select
 
@@ -569,51 +597,25 @@ async def count_bookings():
         return len((await session.scalars(hundred_thousand)).all())
 
 
-heart = Heartbeat()
+# %%
+predict(
+    "100,000 objects through asyncpg, properly awaited. The loop's longest silence?",
+    "Some thousandths of a second",
+    "More than a tenth of a second",
+)
 
-async with heart.lane("blocking driver"):
-    await ask_old_office()
-
-async with heart.lane("async driver"):
-    await ask_async()
-
+# %% facts="3.2" tags=["predict"]
 async with heart.lane("async, 100,000 objects"):
-    await count_bookings()
+    print("bookings:", await count_bookings())
 
-print("blocking driver: silent for almost half a second?", heart["blocking driver"].silence > 0.45)
-print("async, 100,000 objects: more than a tenth?", heart["async, 100,000 objects"].silence > 0.1)
+print("silent for more than a tenth?", heart["async, 100,000 objects"].silence > 0.1)
 heart
 
 # %% [markdown]
-# **First lane.** A flat line. `async def` is no protection: it lets a function *say* that it waits,
-# and this one never says so. Meanwhile nobody at the desk is served. It is the driver that counts,
-# not its age: this was psycopg 3, through `create_engine`.
+# Waiting is free, *working* is not. The rows arrive while the heart beats. Then 100,000 objects are
+# built, in one go, and building is work on the loop's own thread. No driver can take that off you.
 #
-# **Second lane.** The same wait, properly awaited.
-#
-# **Third lane.** Waiting is free, *working* is not. The rows arrive while the heart beats. Then
-# 100,000 objects are built, in one go, and building is work on the loop's own thread. No driver can
-# take that off you.
-#
-# What it means for five customers at once:
-
-# %% facts="3.1"
-import time
-
-
-async def five_at_once(ask):
-    began = time.perf_counter()
-    await asyncio.gather(*(ask() for _ in range(5)))
-    return time.perf_counter() - began
-
-
-blocking, awaited = await five_at_once(ask_old_office), await five_at_once(ask_async)
-
-print("blocking driver: one after another, 2.5 seconds or more?", blocking > 2.5)
-print("async driver:    in less than half of that?             ", awaited < blocking / 2)
-
-# %% [markdown]
-# And the third lane? Fetch and build in **parts**, and let the loop breathe in between:
+# But you can fetch and build in **parts**, and let the loop breathe in between:
 
 # %% facts="3.2"
 async def count_in_parts():
@@ -622,14 +624,14 @@ async def count_in_parts():
         return sum([1 async for _ in rows])
 
 
-parts = Heartbeat()
-
-async with parts.lane("in parts of 500"):
+async with heart.lane("in parts of 500"):
     print("bookings:", await count_in_parts())
 
-longest = parts["in parts of 500"].silence
-print("its longest silence is shorter?", longest < heart["async, 100,000 objects"].silence)
-parts
+print(
+    "longest silence shorter than before?",
+    heart["in parts of 500"].silence < heart["async, 100,000 objects"].silence,
+)
+heart
 
 # %%
 old_office.dispose()
@@ -642,7 +644,8 @@ await desk.dispose()
 # through it, takes its time, and returns a number. Write `ask_legacy(legacy)`: return that number,
 # and let the loop serve others meanwhile.
 #
-# (A loop is one thread. Must it be *that* thread that waits?)
+# (A loop is one thread. Must it be *that* thread that waits? `help(asyncio.to_thread)` is worth a
+# look.)
 
 
 # %% exercise="engine.unblocked"
@@ -709,7 +712,7 @@ def three_runs(*ways):
                 said.append(type(error).__name__)
                 if "different loop" in str(error):
                     said[-1] += " (attached to a different loop)"
-        print(name, "|", said[0], "|", said[1], "|", said[2])
+        print(name, "|", ", ".join(said), "| left in the pool:", desk.pool.checkedin())
 
 
 on_its_own(
@@ -725,11 +728,11 @@ on_its_own(
 #
 # People then reach for `pool_pre_ping`, the cure for connections that have died. But this one is not
 # dead. The ping itself fails on it, and only then is it thrown away: every second run fails. psycopg
-# does not mind which loop it is, but leaves its connection behind all the same.
+# does not mind which loop it is. But in all three cases a connection is left, and its loop is gone.
 #
-# **A fork is worse**, because nobody notices at once. The child gets a copy of the pool, and the
-# copy leads to *the same line*. Here is a parent that has made one request, then forks. The child
-# makes a request, and then the parent one more:
+# **A fork is worse.** The child gets a copy of the pool, and the copy leads to *the same line*. Here
+# is a parent that has made one request, then forks. The child makes a request, and then the parent
+# one more:
 
 # %%
 predict(
@@ -740,46 +743,46 @@ predict(
 )
 
 # %% facts="3.32 3.33" tags=["predict"]
-def fork(url, asked_before, dispose):
+def fork(url, *scenes):
     import asyncio
     import os
 
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    desk = create_async_engine(url)
-
-    async def request(who):
+    async def request(desk, who):
         try:
             async with desk.connect() as conn:
-                print("  " + who, await conn.scalar(text("select 'fine'")), end="", flush=True)
+                print(f"  {who}:", await conn.scalar(text("select 'fine'")), end="", flush=True)
         except Exception as error:
-            print("  " + who, type(error).__name__, end="", flush=True)
+            print(f"  {who}:", type(error).__name__, end="", flush=True)
 
-    async def child():
-        if dispose is not None:
-            await desk.dispose(close=dispose)
-        await request("child:")
+    async def child(desk, how):
+        if how:
+            await desk.dispose(**how)
+        await request(desk, "child")
 
-    if asked_before:
-        asyncio.run(request("parent:"))
-    process = os.fork()
-    if process == 0:
-        asyncio.run(child())
-        os._exit(0)
-    os.waitpid(process, 0)
-    asyncio.run(request("parent:"))
-    print()
+    for title, asked_before, how in scenes:
+        print(f"{title:36}", end="", flush=True)
+        desk = create_async_engine(url)
+        if asked_before:
+            asyncio.run(request(desk, "parent"))
+        if os.fork() == 0:
+            asyncio.run(child(desk, how))
+            os._exit(0)
+        os.wait()
+        asyncio.run(request(desk, "parent"))
+        print()
 
 
-for title, *how in (
-    ("never connected before the fork", False, None),
-    ("connected before the fork", True, None),
-    ("… child begins: dispose()", True, True),
-    ("… child begins: dispose(close=False)", True, False),
-):
-    print(f"{title:36}", end="")
-    on_its_own(fork, lab.psycopg_url, *how)
+on_its_own(
+    fork,
+    lab.psycopg_url,
+    ("never connected before the fork", False, {}),
+    ("connected before the fork", True, {}),
+    ("… child begins: dispose()", True, {"close": True}),
+    ("… child begins: dispose(close=False)", True, {"close": False}),
+)
 
 # %% [markdown]
 # - An engine that has **never connected** may be forked: there is nothing to share.

@@ -155,7 +155,7 @@ async def _decide(
     meet: Callable[[Subject], None] | None,
 ) -> Verdict:
     chosen = needed(cells, exercise.answer, exercise.id)
-    if not chosen or _is_stub(chosen, exercise):
+    if not chosen:
         return _verdict(
             exercise,
             "not_attempted",
@@ -298,28 +298,6 @@ async def _try(
     return _verdict(exercise, "passed", "", points=exercise.points, notes=tuple(notes))
 
 
-def _is_stub(chosen: list[Cell], exercise: Exercise) -> bool:
-    """A definition whose body is only ``...`` (and words) is the exercise as it was handed out."""
-    import ast
-
-    for cell in reversed(chosen):
-        for statement in cell.tree.body if cell.tree else ():
-            if (
-                isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef)
-                and statement.name == exercise.answer
-            ):
-                return all(
-                    (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
-                    or isinstance(part, ast.Pass)
-                    for part in statement.body
-                )
-            if isinstance(statement, ast.Assign) and any(
-                isinstance(t, ast.Name) and t.id == exercise.answer for t in statement.targets
-            ):
-                return isinstance(statement.value, ast.Constant) and statement.value.value is ...
-    return False
-
-
 def _wrong_kind(exercise: Exercise, kind: str) -> str:
     wanted, name = exercise.kind, exercise.answer
     if wanted == "any" or kind == wanted:
@@ -380,7 +358,9 @@ def _carried(lab: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
         return endpoint | {"ca_file": places.setdefault(file, f"{SHOWN}/{len(places)}.pem")}
 
     # What the witness knows of the server stays as it is: it is not in there.
-    sides = {name: moved(lab[name]) for name in lab if isinstance(lab[name], dict) and name != "server"}
+    sides = {
+        name: moved(lab[name]) for name in lab if isinstance(lab[name], dict) and name != "server"
+    }
     carried = moved(lab) | sides
     return carried, {place: Path(file).read_text() for file, place in places.items()}
 

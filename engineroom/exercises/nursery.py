@@ -19,13 +19,12 @@ import signal
 import socket
 import struct
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from engineroom.exercises import isolation
+from engineroom.exercises.shares import Shares, processes
 
 _HEAD = struct.Struct("!I")
 _PR_SET_PDEATHSIG = 1
@@ -46,6 +45,7 @@ class Nursery:
     def __post_init__(self) -> None:
         self._subjects: dict[int, int] = {}
         self._too_large: set[int] = set()
+        self._shares = Shares(self.memory)
         self._libc = ctypes.CDLL(None) if sys.platform == "linux" else None
         if self._libc is not None:
             # A subject's grandchildren come to us when their parent ends, to be ended too.
@@ -73,7 +73,7 @@ class Nursery:
                             os.read(reading, 4096)
                         self._bury()
                 if watching:
-                    self._look_at_memory()
+                    self._look()
         finally:
             for pid in list(self._subjects):
                 self._kill(pid)
@@ -88,7 +88,7 @@ class Nursery:
                     if number == request["number"]:
                         self._kill(pid)
             else:
-                if "secrets" in request["lab"]:
+                if request["secrets"]:
                     warm_up_for_secrets()
                 self._fork(request, descriptors[0])
         return True
@@ -135,27 +135,18 @@ class Nursery:
             socket.send_fds(connection, [b"D"], [door.fileno() for door in doors])
             for door in doors:
                 door.close()
+            isolation.limit_files()
         elif self.memory:
             resource.setrlimit(resource.RLIMIT_DATA, (self.memory, self.memory))
         from engineroom.exercises.runtime import become_subject
 
-        become_subject(connection, request["lab"])
+        become_subject(connection)
 
-    def _look_at_memory(self) -> None:
+    def _look(self) -> None:
         """End a subject whose processes together hold more than one of them may."""
-        children: dict[int, list[int]] = {}
-        for pid, parent in _processes():
-            children.setdefault(parent, []).append(pid)
-        ours = _own_memory(os.getpid())
-        for subject in self._subjects:
-            found, total = [subject], 0
-            while found:
-                pid = found.pop()
-                total += max(0, _own_memory(pid) - ours)
-                found += children.get(pid, [])
-            if total > self.memory:
-                self._too_large.add(subject)
-                self._kill(subject)
+        for subject in self._shares.look(self._subjects):
+            self._too_large.add(subject)
+            self._kill(subject)
 
     def _kill(self, pid: int) -> None:
         for end in (os.killpg, os.kill):
@@ -182,31 +173,14 @@ class Nursery:
 
     def _end_strays(self) -> None:
         """Kill what a dead subject left behind: children of ours that are no subjects."""
-        for pid, parent in _processes() if self._libc is not None else ():
-            if parent == os.getpid() and pid not in self._subjects:
-                self._kill(pid)
+        for process in processes() if self._libc is not None else ():
+            if process.parent == os.getpid() and process.pid not in self._subjects:
+                self._kill(process.pid)
 
     def _tell(self, message: dict[str, Any]) -> None:
         body = json.dumps(message).encode()
         with contextlib.suppress(OSError):
             self.control.sendall(_HEAD.pack(len(body)) + body)
-
-
-def _processes() -> Iterator[tuple[int, int]]:
-    """Each process that can be seen from here, and its parent."""
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError, ValueError):
-            yield int(entry.parent.name), int(entry.read_text().rpartition(")")[2].split()[1])
-
-
-def _own_memory(pid: int) -> int:
-    """What a process holds beside files: its anonymous and shared memory, in bytes."""
-    kilobytes = 0
-    with contextlib.suppress(OSError, ValueError):
-        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-            if line.startswith(("RssAnon:", "RssShmem:")):
-                kilobytes += int(line.split()[1])
-    return kilobytes * 1024
 
 
 def _messages(body: bytes) -> list[dict[str, Any]]:
@@ -221,7 +195,6 @@ def _messages(body: bytes) -> list[dict[str, Any]]:
 def warm_up() -> None:
     """Import what answers import, dialects too: each would cost every subject its time."""
     # The first two asyncio imports when it looks a name up for the first time.
-    import concurrent.futures.thread
     import encodings.idna  # noqa: F401
 
     import aiosqlite  # noqa: F401

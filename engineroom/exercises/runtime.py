@@ -66,6 +66,8 @@ class Runtime:
         main.__dict__["__builtins__"] = builtins
         sys.modules["__main__"] = main
         self._namespace: dict[str, Any] = main.__dict__
+        # What a kernel adds to Python is there too, and shows nobody anything.
+        self._namespace |= {"display": _Nothing(), "get_ipython": _Nothing()}
         self._steps: Any = None
         self._sockets = 0
 
@@ -245,8 +247,20 @@ def _words(error: BaseException) -> str:
     return text.encode(errors="replace").decode()[:_TEXT_LIMIT]
 
 
-def become_subject(connection: socket.socket, lab: dict[str, Any]) -> None:
+def _whole(file: Any, size: int) -> bytes:
+    got = b""
+    while len(got) < size:
+        part = file.read(size - len(got))
+        if not part:
+            os._exit(0)
+        got += part
+    return got
+
+
+def become_subject(connection: socket.socket) -> None:
     """Turn this forked process into a subject; never returns."""
+    with connection.makefile("rb", buffering=0) as judge:  # its first words: what the lab gives
+        lab = json.loads(_whole(judge, _HEAD.unpack(_whole(judge, _HEAD.size))[0]))
     inert = _Inert("checks")
     inert.__path__ = []
     sys.modules["checks"] = inert

@@ -77,7 +77,9 @@ class Nursery:
 
     async def start(self) -> None:
         async with self._starting:
-            if self._process is not None and self._process.returncode is None:
+            # Its line closes at once when it dies, which the system tells a moment later.
+            heard = self._listening is not None and not self._listening.done()
+            if heard and self._process is not None and self._process.returncode is None:
                 return
             await self.close()
             ours, theirs = socket.socketpair()
@@ -119,13 +121,21 @@ class Nursery:
             number = next(self._numbers)
             subject = Subject(self, number, ours)
             self._subjects[number] = subject
-            request = {"op": "fork", "number": number, "lab": lab}
+            # Not by way of the nursery: whoever is forked from it later could find it there.
+            ours.setblocking(True)
+            ours.sendall(pack(lab))
+            ours.setblocking(False)
+            request = {"op": "fork", "number": number, "secrets": "secrets" in lab}
             furniture = {"doors": list(doors), "spare": _SPARE_DOORS, "files": dict(files)}
             self._ask(request | furniture, theirs)
-        # A cold nursery imports for a while; that is not the learner's time.
-        await subject.born()
-        if self.isolates:
-            await subject.take_doors(doors)
+        try:
+            # A cold nursery imports for a while; that is not the learner's time.
+            await subject.born()
+            if self.isolates:
+                await subject.take_doors(doors)
+        except BaseException:
+            await subject.kill()
+            raise
         return subject
 
     def kill(self, number: int) -> None:

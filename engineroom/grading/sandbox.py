@@ -80,12 +80,13 @@ class Bubblewrap:
                 words += ["--ro-bind", str(path), str(path)]
         for name in _SETTINGS:
             words += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-        words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]  # noqa: S108
+        words += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+        words += ["--tmpfs", "/tmp"]  # noqa: S108
         for path in self._needed:
             words += ["--ro-bind", str(path), str(path)]
         answers = _package("checks")
         if any(path in answers.parents for path in self._needed):
-            words += ["--tmpfs", str(answers)]
+            words += ["--tmpfs", str(answers), "--remount-ro", str(answers)]
         for name, file in self._shown.items():
             words += ["--ro-bind", file, name]
         words += ["--setenv", "PATH", "/usr/bin:/bin", "--setenv", "HOME", "/tmp"]  # noqa: S108

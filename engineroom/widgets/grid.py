@@ -5,10 +5,10 @@ Each field has a sign and words beside its colour, and the whole is there as tex
 
 from __future__ import annotations
 
-import base64
-from html import escape
 from textwrap import wrap
 from typing import Literal
+
+from engineroom.widgets.figure import INK, SOFT, figure, say, svg
 
 Tone = Literal["good", "bad", "plain"]
 
@@ -16,7 +16,7 @@ Tone = Literal["good", "bad", "plain"]
 _TONES = {
     "good": ("#e3f4e8", "#14532d", "✓"),
     "bad": ("#fde7e5", "#7f1d1d", "✗"),
-    "plain": ("#eef1f5", "#1c232b", "○"),
+    "plain": ("#eef1f5", INK, "○"),
 }
 
 
@@ -56,38 +56,25 @@ class Grid:
         return " ".join(sentences)
 
     def _repr_html_(self) -> str:
-        """An image with words beside it: where images are not trusted, the words remain."""
-        data = base64.b64encode(self.svg().encode()).decode()
-        return (
-            "<figure style='margin:.4em 0'>"
-            f"<img src='data:image/svg+xml;base64,{data}' alt='{escape(self._spoken())}' "
-            "style='max-width:100%'>"
-            "<figcaption><details><summary>The same in text</summary>"
-            f"<pre>{escape(repr(self))}</pre></details></figcaption></figure>"
-        )
+        return figure(self.svg(), self._spoken(), repr(self))
 
     def svg(self) -> str:
-        """The picture: dark on a light ground of its own, so it reads on any."""
+        """The picture."""
         left, wide, high, top = 120, 148, 46, 50
-        width = left + wide * len(self.columns) + 10
-        height = top + high * len(self._marks) + 10
-        parts = [f"<rect width='{width}' height='{height}' rx='8' fill='#ffffff'/>"]
-        bold = " font-weight='bold'"
-        parts.append(_lines(14, 29, [self.corner], fill="#4a5460"))
+        parts = [_lines(14, 29, [self.corner], SOFT)]
         for number, column in enumerate(self.columns):
-            words = wrap(column, 16)[:2]
-            parts.append(_lines(left + wide * number + 10, 29, words, more=bold))
+            parts.append(_lines(left + wide * number + 10, 29, wrap(column, 16)[:2], **_BOLD))
         for row, (name, marks) in enumerate(self._marks.items()):
             y = top + high * row
-            parts.append(_lines(14, y + 22, wrap(name, 15)[:2], more=bold))
+            parts.append(_lines(14, y + 22, wrap(name, 15)[:2], **_BOLD))
             for number, column in enumerate(self.columns):
                 if column in marks:
                     parts.append(_field(left + wide * number, y, wide, high, marks[column]))
-        return (
-            f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' "
-            f"width='{width}' height='{height}' font-family='sans-serif' font-size='13' "
-            f"fill='#1c232b'><title>{escape(self._spoken())}</title>{''.join(parts)}</svg>"
-        )
+        width, height = left + wide * len(self.columns) + 10, top + high * len(self._marks) + 10
+        return svg(width, height, self._spoken(), parts)
+
+
+_BOLD = {"font_weight": "bold"}
 
 
 def _field(x: float, y: float, wide: int, high: int, mark: tuple[Tone, str]) -> str:
@@ -95,15 +82,14 @@ def _field(x: float, y: float, wide: int, high: int, mark: tuple[Tone, str]) -> 
     return (
         f"<rect x='{x + 2:g}' y='{y + 2:g}' width='{wide - 4}' height='{high - 4}' rx='5' "
         f"fill='{ground}'/>"
-        + _lines(x + 10, y + high / 2, [sign], fill=ink, more=" font-weight='bold'")
-        + _lines(x + 28, y + high / 2, wrap(mark[1], 17)[:2], fill=ink)
+        + _lines(x + 10, y + high / 2, [sign], ink, **_BOLD)
+        + _lines(x + 28, y + high / 2, wrap(mark[1], 17)[:2], ink)
     )
 
 
-def _lines(x: float, y: float, words: list[str], *, fill: str = "#1c232b", more: str = "") -> str:
+def _lines(x: float, y: float, words: list[str], fill: str = INK, **more: str) -> str:
     """Lines of text, their middle at ``y``."""
     first = y + 4.5 - 8 * (len(words) - 1)
     return "".join(
-        f"<text x='{x:g}' y='{first + 16 * number:g}' fill='{fill}'{more}>{escape(word)}</text>"
-        for number, word in enumerate(words)
+        say(x, first + 16 * number, word, fill=fill, **more) for number, word in enumerate(words)
     )

@@ -76,7 +76,8 @@ class Heartbeat:
             lane.ended = time.perf_counter()
             beating.cancel()
             lane.beats = [beat for beat in lane.beats if lane.began < beat < lane.ended]
-            self.lanes.append(lane)
+            # Measured again, a lane takes its own place.
+            self.lanes = [other for other in self.lanes if other.label != label] + [lane]
 
     @staticmethod
     async def _beat(lane: Lane) -> None:
@@ -111,12 +112,15 @@ class Heartbeat:
 
     def svg(self) -> str:
         """The picture: dark on a light ground of its own, so it reads on any."""
-        left, wide, high, top = 218, 560, 46, 16
+        left, wide, right, high, top = 200, 480, 110, 44, 34
         longest = max((lane.length for lane in self.lanes), default=1.0)
         scale = wide / longest
         foot = top + high * len(self.lanes)
-        width, height = left + wide + 24, foot + 34
-        parts = [f"<rect width='{width}' height='{height}' rx='8' fill='#ffffff'/>"]
+        width, height = left + wide + right, foot + 30
+        parts = [
+            f"<rect width='{width}' height='{height}' rx='8' fill='#ffffff'/>",
+            _say(width - 14, 22, "longest silence", "#4a5460", "end"),
+        ]
         step = next(s for s in (0.1, 0.2, 0.5, 1, 2, 5, 10, 1e9) if longest / s <= 8)
         for mark in range(int(longest / step) + 1):
             x = left + mark * step * scale
@@ -124,8 +128,9 @@ class Heartbeat:
             parts.append(_say(x, foot + 18, f"{mark * step:g} s", "#4a5460", "middle"))
         for row, lane in enumerate(self.lanes):
             y = top + high * (row + 0.5)
-            parts.append(_say(14, y + 4, lane.label, "#1c232b"))
-            parts += _line(lane, left, y, scale)
+            parts += [_say(14, y + 4, lane.label, "#1c232b"), *_line(lane, left, y, scale)]
+            colour = _FLAT if lane.stood_still else _BEATING
+            parts.append(_say(width - 14, y + 4, f"{lane.silence:.2f} s", colour, "end"))
         return (
             f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width} {height}' "
             f"width='{width}' height='{height}' font-family='sans-serif' font-size='13'>"
@@ -133,27 +138,30 @@ class Heartbeat:
         )
 
 
+_BEATING, _FLAT = "#1a6b3c", "#b4231f"
+_APART = 9.0
+"""How far apart the peaks are at least: where they would melt into one, some are left out."""
+
+
 def _say(x: float, y: float, words: str, fill: str, anchor: str = "start") -> str:
-    return (
-        f"<text x='{x:.1f}' y='{y:.1f}' fill='{fill}' text-anchor='{anchor}'>{escape(words)}</text>"
-    )
+    at = f"x='{x:.1f}' y='{y:.1f}' fill='{fill}' text-anchor='{anchor}'"
+    return f"<text {at}>{escape(words)}</text>"
 
 
 def _line(lane: Lane, left: float, y: float, scale: float) -> list[str]:
-    """A beat is a peak; a silence that can be seen is a flat red line with its length above."""
-    path, flat, words = [f"M{left} {y:g}"], [], []
+    """A beat is a peak, and a silence that can be seen a flat line."""
+    path, flat, drawn = [f"M{left} {y:g}"], "", left - _APART
     for start, end in lane.silences:
-        path.append(f"L{left + start * scale:.1f} {y:g}l.8 -11l1 16l.8 -5")
-        if end - start > 5 * _EVERY:
-            x, until = left + start * scale, left + end * scale
-            flat.append(f"M{x:.1f} {y:g}H{until:.1f}")
-            if (until - x) > 90:
-                words.append(
-                    _say((x + until) / 2, y - 8, f"{end - start:.2f} s still", "#b4231f", "middle")
-                )
-    path.append(f"L{left + lane.length * scale:.1f} {y:g}")
+        x, until = left + start * scale, left + end * scale
+        if x - drawn >= _APART:
+            path.append(f"L{x:.1f} {y:g}l1.5 -12l2.5 19l1.5 -7")
+            drawn = x
+        if end - start > 5 * _EVERY and until - x > _APART:
+            flat += f"M{x + 5.5:.1f} {y:g}H{max(x + 5.5, until):.1f}"
+            drawn = min(drawn, until - _APART)
+    path.append(f"L{max(left + lane.length * scale, drawn + 5.5):.1f} {y:g}")
+    style = "fill='none' stroke-linejoin='round'"
     return [
-        f"<path d='{''.join(path)}' fill='none' stroke='#1a6b3c' stroke-width='1.3'/>",
-        f"<path d='{''.join(flat)}' fill='none' stroke='#b4231f' stroke-width='4'/>",
-        *words,
+        f"<path d='{''.join(path)}' {style} stroke='{_BEATING}' stroke-width='1.5'/>",
+        f"<path d='{flat}' {style} stroke='{_FLAT}' stroke-width='4'/>",
     ]

@@ -34,6 +34,7 @@ class PackageTree:
         self.who = str(canonicalize_name(who))
         self.wanted = wanted
         self._packages: dict[str, _Package] = {}
+        self._followed: set[tuple[str, str]] = set()
         self._roots: list[str] = []
         for line in wanted:
             asked = Requirement(line)
@@ -41,7 +42,7 @@ class PackageTree:
             if name not in self._roots:
                 self._roots.append(name)
         for name in self._roots:
-            self._place(name, 0)
+            self._place((name,))
 
     def _add(self, name: str, extras: set[str]) -> str:
         key = str(canonicalize_name(name))
@@ -54,6 +55,9 @@ class PackageTree:
         return key
 
     def _follow(self, package: _Package, extra: str) -> None:
+        if (package.name, extra) in self._followed:  # an extra may ask for itself
+            return
+        self._followed.add((package.name, extra))
         try:
             lines = metadata.requires(package.name) or []
         except metadata.PackageNotFoundError:
@@ -68,13 +72,13 @@ class PackageTree:
                 package.asks.setdefault(key, extra)
             self._add(asked.name, asked.extras)
 
-    def _place(self, name: str, column: int) -> None:
-        """To the right of everybody who asks for it."""
-        package = self._packages[name]
-        package.column = max(package.column, column)
+    def _place(self, way: tuple[str, ...]) -> None:
+        """To the right of everybody who asks for it; a ring of requirements ends where it began."""
+        package = self._packages[way[-1]]
+        package.column = max(package.column, len(way) - 1)
         for asked in package.asks:
-            if package.column < len(self._packages):  # a ring of requirements ends here
-                self._place(asked, package.column + 1)
+            if asked not in way:
+                self._place((*way, asked))
 
     # -- what one sees ---------------------------------------------------------------------
 
@@ -139,7 +143,9 @@ class PackageTree:
         return columns
 
     def _middle(self, name: str, rows: dict[str, int]) -> float:
-        asking = [rows[p.name] for p in self._packages.values() if name in p.asks]
+        asking = [
+            rows[p.name] for p in self._packages.values() if name in p.asks and p.name in rows
+        ]
         return sum(asking) / len(asking) if asking else 0.0
 
     def svg(self) -> str:

@@ -339,6 +339,7 @@ class AppRole:
     ) -> None:
         try:
             await self.change_password(self._witness._tenant["app_password"])
+            await (await self._connected()).execute("alter role current_user reset all")
             await self._give_back()
         finally:
             if self._role is not None:
