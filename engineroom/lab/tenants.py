@@ -72,6 +72,9 @@ class Tenancy:
         self._witness: asyncio.Task[tuple[str, str]] | None = None
         self._left_out: tuple[str, ...] = ()
         self._scratching = asyncio.Lock()
+        # Where the server is ours alone, an administrator's connection is kept for the next.
+        self._keep = 2 if server.provider == "embedded" else 0
+        self._idle: list[asyncpg.Connection[Any]] = []
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -100,6 +103,9 @@ class Tenancy:
         if self._witness is not None:
             await asyncio.wait({self._witness}, timeout=5)
             self._witness.cancel()
+        self._keep = 0
+        while self._idle:
+            await self._idle.pop().close(timeout=2)
 
     async def create(self, pid: int) -> Tenant:
         """A new database with its roles, for the process ``pid``."""
@@ -311,11 +317,25 @@ class Tenancy:
 
     @asynccontextmanager
     async def _admin(self, database: str | None = None) -> AsyncIterator[asyncpg.Connection[Any]]:
-        connection = await connect(self._server, database)
+        connection = self._kept() if database is None else None
+        connection = connection or await connect(self._server, database)
+        keep = False
         try:
             yield connection
+            keep = database is None and len(self._idle) < self._keep
         finally:
-            await connection.close(timeout=2)
+            if keep:
+                self._idle.append(connection)
+            else:
+                await connection.close(timeout=2)
+
+    def _kept(self) -> asyncpg.Connection[Any] | None:
+        """An administrator's connection that nobody uses, if one still stands."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
 
 
 async def connect(server: Server, database: str | None = None) -> asyncpg.Connection[Any]:
