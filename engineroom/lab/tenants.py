@@ -208,36 +208,39 @@ class Tenancy:
         self, key: str, note: dict[str, Any], owner_password: str, app_password: str
     ) -> Tenant:
         tenant = self._tenant(key, owner_password, app_password)
+        try:
+            async with self._admin() as admin:
+                await self._make(admin, tenant, note)
+            return await self._with_witness(tenant)
+        except BaseException as error:  # also when whoever asked has hung up, at any moment
+            with contextlib.suppress(asyncpg.PostgresError, *AWAY):
+                await self.drop(tenant)
+            if isinstance(error, AWAY) or not isinstance(error, asyncpg.PostgresError):
+                raise
+            raise EngineRoomError(
+                f"Postgres refused to make a database for this notebook: {error}.",
+                "engineroom doctor",
+            ) from error
+
+    async def _make(
+        self, admin: asyncpg.Connection[Any], tenant: Tenant, note: dict[str, Any]
+    ) -> None:
         database, owner, app = _name(tenant.database), _name(tenant.owner), _name(tenant.app)
-        async with self._admin() as admin:
-            try:
-                # One round trip for what may share a transaction; CREATE DATABASE may not.
-                await admin.execute(
-                    f"create role {owner} login connection limit {OWNER_CONNECTION_LIMIT} "
-                    f"password {_literal(owner_password)};"
-                    f"create role {app} login password {_literal(app_password)};"
-                    # An administrator who is no superuser may only give away, and end the
-                    # sessions of, roles that it is in.
-                    + ("" if self._rights.superuser else f"grant {owner}, {app} to current_user;")
-                )
-                await admin.execute(
-                    f"create database {database} owner {owner} template {self._template}"
-                )
-                await admin.execute(
-                    f"comment on database {database} is {_literal(json.dumps(note))};"
-                    f"revoke all on database {database} from public;"
-                    f"grant connect on database {database} to {', '.join([app, *self._poolers])}"
-                )
-            except BaseException as error:  # also when whoever asked has hung up
-                with contextlib.suppress(asyncpg.PostgresError, *AWAY):
-                    await self._drop(admin, tenant.database)
-                if isinstance(error, AWAY) or not isinstance(error, asyncpg.PostgresError):
-                    raise
-                raise EngineRoomError(
-                    f"Postgres refused to make a database for this notebook: {error}.",
-                    "engineroom doctor",
-                ) from error
-        return await self._with_witness(tenant)
+        # One round trip for what may share a transaction; CREATE DATABASE may not.
+        await admin.execute(
+            f"create role {owner} login connection limit {OWNER_CONNECTION_LIMIT} "
+            f"password {_literal(tenant.owner_password)};"
+            f"create role {app} login password {_literal(tenant.app_password)};"
+            # An administrator who is no superuser may only give away, and end the
+            # sessions of, roles that it is in.
+            + ("" if self._rights.superuser else f"grant {owner}, {app} to current_user;")
+        )
+        await admin.execute(f"create database {database} owner {owner} template {self._template}")
+        await admin.execute(
+            f"comment on database {database} is {_literal(json.dumps(note))};"
+            f"revoke all on database {database} from public;"
+            f"grant connect on database {database} to {', '.join([app, *self._poolers])}"
+        )
 
     async def _drop(self, admin: asyncpg.Connection[Any], database: str) -> None:
         drop = f"drop database if exists {_name(database)} with (force)"
