@@ -20,6 +20,7 @@ from typing import Any
 
 import psutil
 import pytest
+import trustme
 from lab_helpers import Lab, eventually, gone, kill_9, needs_linux, needs_root, small_disk
 
 from engineroom.exercises.lessons import known_lessons
@@ -404,6 +405,114 @@ def test_names_of_every_kind(common_lab: Lab, tmp_path: Path) -> None:
     learners = {line["learner"] for line in results(out)}
     done = common_lab.cli(*words(folder, out, "--only", min(learners)), check=True)
     assert {line["learner"] for line in results(out)} == learners
+
+
+# -- on a cluster --------------------------------------------------------------------------
+
+
+class Dask:
+    """A scheduler, and workers that come and go."""
+
+    def __init__(self, folder: Path, env: dict[str, str]) -> None:
+        self._folder = folder
+        self._env = env
+        self._open: list[subprocess.Popen[bytes]] = []
+        self._about = folder / "scheduler.json"
+        self._run("scheduler", "--port", "0")
+
+    @property
+    def address(self) -> str:
+        return eventually(self._told, "the scheduler is up") or ""
+
+    def _told(self) -> str | None:
+        with suppress(OSError, ValueError):  # not there, or half written
+            return str(json.loads(self._about.read_text())["address"])
+        return None
+
+    def worker(self) -> subprocess.Popen[bytes]:
+        assert self.address
+        folder = str(self._folder / "worker")
+        return self._run("worker", "--no-nanny", "--nthreads", "2", "--local-directory", folder)
+
+    def _run(self, what: str, *more: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-m", f"distributed.cli.dask_{what}", "--host", "127.0.0.1"]
+        command += ["--no-dashboard", "--scheduler-file", str(self._about), *more]
+        with open(self._folder / "log", "ab") as log:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self._env, cwd="/"
+            )
+        self._open.append(process)
+        return process
+
+    def close(self) -> None:
+        """The workers first, and what they have started ends with them."""
+        for process in reversed(self._open):
+            children = helpers(process)
+            process.kill()
+            process.wait()
+            eventually(lambda c=children: all(map(gone, c)), "a worker's helpers have ended")
+
+
+@contextmanager
+def dask(folder: Path, env: dict[str, str]) -> Iterator[Dask]:
+    pytest.importorskip("distributed", reason="needs Dask: pip install 'engineroom[cluster]'")
+    made = Dask(folder, env)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@needs_linux
+def test_workers_come_and_go(
+    common_lab: Lab, quiet_class: tuple[Path, bytes, Path], tmp_path: Path
+) -> None:
+    folder, undisturbed, _ = quiet_class
+    out = tmp_path / "out"
+    with dask(tmp_path, common_lab.env) as cluster:
+        lost = cluster.worker()
+        cluster.worker()
+        with started(common_lab, *words(folder, out, "--cluster", cluster.address)) as process:
+            eventually(lambda: graded(out) >= 4, "some are graded")
+            lost.kill()
+            cluster.worker()
+            code, said = finished(process)
+    assert code == 0, said
+    assert said.startswith("Grading on ")
+    assert len(said.splitlines()) == 1
+    assert_each_once(out, folder)
+    assert marks(out) == undisturbed
+
+
+def test_a_cluster_with_tls_as_dask_has_it(common_lab: Lab, tmp_path: Path) -> None:
+    folder = make_class(tmp_path / "class", 3)
+    common_lab.cli(*words(folder, tmp_path / "here"), check=True)
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    setting = "DASK_DISTRIBUTED__COMM__"
+    env = {
+        f"{setting}REQUIRE_ENCRYPTION": "True",
+        f"{setting}TLS__CA_FILE": str(tmp_path / "ca.pem"),
+    }
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(
+        tmp_path / "own.pem"
+    )
+    for who in ("SCHEDULER", "WORKER", "CLIENT"):
+        env[f"{setting}TLS__{who}__CERT"] = env[f"{setting}TLS__{who}__KEY"] = str(
+            tmp_path / "own.pem"
+        )
+    arguments = words(folder, tmp_path / "out")
+    with dask(tmp_path, common_lab.env | env) as cluster:
+        assert cluster.address.startswith("tls://")
+        cluster.worker()
+        common_lab.cli(*arguments, "--cluster", cluster.address, check=True, **env)
+        assert marks(tmp_path / "out") == marks(tmp_path / "here")
+        # Whoever has no certificate is nobody there.
+        stranger = common_lab.cli(*arguments, "--cluster", cluster.address)
+        assert stranger.returncode == 1
+        assert stranger.stderr.startswith("Trouble: No Dask scheduler answers at tls://")
+        assert "Traceback" not in stranger.stderr
+        assert len(stranger.stderr.splitlines()) == 2, stranger.stderr
 
 
 # -- bad usage -----------------------------------------------------------------------------

@@ -8,6 +8,7 @@ one was grading is graded by another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from typing import Any, Self
 
@@ -23,9 +24,14 @@ _PATIENCE = 30
 class Cluster:
     """A scheduler's workers as graders. TLS is as Dask's own configuration has it."""
 
+    WAITING = 256
+    """So many submissions at least are at the scheduler, so that it sees how much is left to do:
+    workers that join find some, and a cluster that grows by itself knows to grow."""
+
     def __init__(self, address: str, sandbox: str, seconds: float | None) -> None:
         self._address = address
         self._how = (sandbox, seconds)
+        self._client: Any = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -35,12 +41,16 @@ class Cluster:
                 "Grading on a cluster needs Dask, which is not installed.",
                 "pip install 'engineroom[cluster]'",
             ) from None
+        make: Any = Client
         try:
-            make: Any = Client
-            self._client = await make(self._address, asynchronous=True, timeout=10)
-        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+            self._client = make(self._address, asynchronous=True, timeout=10)
+            await self._client
+        except Exception as error:  # of its many kinds; a wrong certificate is a TypeError
+            with contextlib.suppress(Exception):
+                await self._client.close()
+            why = str(error).split("\n")[0] or type(error).__name__
             raise EngineRoomError(
-                f"No Dask scheduler answers at {self._address}: {type(error).__name__}.",
+                f"No Dask scheduler answers at {self._address}: {why.rstrip('.')}.",
                 "dask scheduler, then dask worker ADDRESS; and --cluster ADDRESS",
             ) from error
         try:

@@ -94,9 +94,9 @@ async def run(
     """Grade, and write all outputs; what is graded is kept whatever happens."""
     batch = prepared.batch
     try:
-        async with _graders(request, batch, say) as grade:
+        async with _graders(request, batch, say) as (grade, jobs):
             remarks = await grade_batch(
-                batch, prepared.chosen, request.out, grade, tell, request.jobs,
+                batch, prepared.chosen, request.out, grade, tell, jobs,
                 resume=request.resume, keep=bool(request.only),
             )  # fmt: skip
         lines = read_results(request.out / RESULTS)
@@ -116,16 +116,17 @@ async def run(
 @contextlib.asynccontextmanager
 async def _graders(
     request: Request, batch: Batch, say: Callable[[str], None]
-) -> AsyncIterator[Grade]:
+) -> AsyncIterator[tuple[Grade, int]]:
+    """What grades one submission, and how many of them at a time."""
     if request.cluster:
         from engineroom.grading.cluster import Cluster
 
         async with Cluster(request.cluster, request.sandbox, request.timeout) as cluster:
             say(f"Grading on {cluster.describe()}.")
-            yield cluster.grade
+            yield cluster.grade, max(request.jobs, cluster.WAITING)
     else:
         async with Grader(request.sandbox, batch.exercises, request.timeout) as grader:
-            yield grader.grade
+            yield grader.grade, request.jobs
 
 
 def _first(error: Exception) -> Exception:
