@@ -212,8 +212,8 @@ async def _dask(folder: Path) -> Row:
     with _workers(folder) as address:
         async with Cluster(address, "auto", None) as cluster:
             await cluster._client.wait_for_workers(2)
-            await _all(batch, cluster.grade, folder, jobs=2)  # the workers have graders now
-            there = await _all(batch, cluster.grade, folder, jobs=2)
+            await _all(batch, cluster.grade, folder)  # the workers have graders now
+            there = await _all(batch, cluster.grade, folder, jobs=cluster.WAITING)
     return Row(
         "two Dask workers, a submission",
         *(there / _ON_DASK, "s", None, "--jobs 2", here / _ON_DASK, 1.1),
