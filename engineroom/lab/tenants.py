@@ -58,7 +58,9 @@ class Rights:
 class Tenancy:
     """Makes, keeps count of and removes what belongs to one lab on one server."""
 
-    def __init__(self, server: Server, mark: str, witness_password: str) -> None:
+    def __init__(
+        self, server: Server, mark: str, witness_password: str, *, keep_connections: int = 0
+    ) -> None:
         self._server = server
         self._prefix = f"er_{mark}_"
         # The bundled PgBouncer looks roles up inside the database it is asked for, by a function
@@ -72,8 +74,8 @@ class Tenancy:
         self._witness: asyncio.Task[tuple[str, str]] | None = None
         self._left_out: tuple[str, ...] = ()
         self._scratching = asyncio.Lock()
-        # Where the server is ours alone, an administrator's connection is kept for the next.
-        self._keep = 2 if server.provider == "embedded" else 0
+        # Administrator's connections that wait for the next: only where nobody counts them.
+        self._keep = keep_connections
         self._idle: list[asyncpg.Connection[Any]] = []
 
     @property
