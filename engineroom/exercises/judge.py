@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -37,7 +38,19 @@ from engineroom.lab.session import Lease
 from engineroom.witness import Witness
 
 _DISK_LOOK = 0.3
+_PUZZLED = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
+"""What a check raises when an answer gave it text for a number, or nothing for a pair."""
+_IN_THE_WAY = (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
+_TROUBLE_OF_OURS = (
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresIOError,
+    asyncpg.InternalServerError,
+)
 _SIDES = ("tiny", "pgbouncer", "impostor", "secrets")
+
+
+log = logging.getLogger("engineroom.judge")
 
 
 class LabLost(EngineRoomError):
@@ -224,16 +237,33 @@ async def _within(
         )
     except Gone as gone:
         return _gone(exercise, gone)
-    except (asyncpg.InterfaceError, asyncpg.PostgresError, ConnectionError):
-        if witness is None or not await witness.was_cut_off():
+    except _IN_THE_WAY as error:
+        if witness is None or not await witness.sees():
             raise
+        if await witness.was_cut_off():
+            return _verdict(
+                exercise, "crashed", "Your code ended the connection that its check stands on."
+            )
+        if not _is_theirs(error):
+            raise
+        log.info("%s: its check could not go on", exercise.id, exc_info=error)
         return _verdict(
-            exercise, "crashed", "Your code ended the connection that its check stands on."
+            exercise,
+            "crashed",
+            f"Your code left the database so that its check could not go on: {error}.",
         )
     except BadFrame as error:
         return _verdict(
             exercise, "crashed", f"Your code answered in a way no check asks for: {error}."
         )
+
+
+def _is_theirs(error: Exception) -> bool:
+    """Whether an answer's own database explains it. That the server stops or is full does not;
+    that a statement of the witness was cancelled does, for only its own role can do that."""
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return True
+    return isinstance(error, asyncpg.PostgresError) and not isinstance(error, _TROUBLE_OF_OURS)
 
 
 @contextlib.asynccontextmanager
@@ -279,6 +309,9 @@ async def _try(
     trial = Trial(subject, witness, SimpleNamespace(**lab), draw)  # type: ignore[arg-type]
     try:
         await exercise.check_it(trial)
+    except _PUZZLED as error:
+        log.info("%s: its check met a value it cannot use", exercise.id, exc_info=error)
+        raise BadFrame("a reply was of another type than the one asked for") from error
     except Refused as refused:
         sentence, slip = exercise.sentence_for(refused.code)
         return _verdict(exercise, "failed", refused.text or sentence, code=refused.code, slip=slip)
