@@ -546,38 +546,46 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
     from sqlalchemy.pool import NullPool
     from sqlalchemy.util.concurrency import in_greenlet
 
-    from engineroom.exercises.tools import Crowd
-
     loop, here = asyncio.get_running_loop(), (os.getpid(), threading.get_ident())
-    calls, called, alive = [], asyncio.Event(), threading.Event()
+    calls, called, sent, gate = [], asyncio.Event(), asyncio.Event(), text("select n from gate")
+    follows, lives = threading.Event(), threading.Event()
 
     def legacy() -> int:
         calls.append("beside")
         if (os.getpid(), threading.get_ident()) == here:
             calls[-1] = "greenlet" if in_greenlet() else "loop"
             return -1
-        loop.call_soon_threadsafe(alive.set)
-        if not alive.wait(2.5):  # a loop that lives needs a thousandth of it
-            calls[-1] = "stopped"
-            return -1
+        number = -1
         loop.call_soon_threadsafe(called.set)
-        with create_engine(sync_url, poolclass=NullPool).connect() as connection:
-            return int(connection.scalar(text("select n from gate")) or 0)
+        if follows.wait(2.5):  # a loop that lives needs a thousandth of it, before and after
+            with create_engine(sync_url, poolclass=NullPool).connect() as connection:
+                number = int(connection.scalar(gate) or 0)
+            loop.call_soon_threadsafe(lives.set)
+        calls[-1] = "beside" if follows.is_set() and lives.wait(2.5) else "stopped"
+        return number
+
+    async def follow(connection: Any) -> None:
+        await called.wait()
+        follows.set()
+        sent.set()
+        await connection.execute(gate)  # is on its way before this coroutine waits again
 
     async def ask() -> Any:
         answer = ask_legacy(legacy)
         value = await answer if inspect.isawaitable(answer) else answer
         return value if type(value) is int else f"a {type(value).__name__}"
 
-    asking, beginning = asyncio.ensure_future(ask()), asyncio.ensure_future(called.wait())
-    await asyncio.wait({asking, beginning}, return_when=asyncio.FIRST_COMPLETED)
-    if asking.done() and not calls:
-        asking.result()
     engine = create_async_engine(url)
-    crowd = Crowd(engine, 1)
-    yield calls
-    yield [await asking, len(calls)]
-    await crowd.served()
+    async with engine.connect() as connection:
+        await connection.execute(text("select 1"))
+        other = asyncio.ensure_future(follow(connection))
+        asking, under_way = asyncio.ensure_future(ask()), asyncio.ensure_future(sent.wait())
+        await asyncio.wait({asking, under_way}, return_when=asyncio.FIRST_COMPLETED)
+        if asking.done() and not calls:
+            asking.result()
+        yield calls
+        yield [await asking, calls]
+        await other
     await engine.dispose()
 
 
@@ -637,7 +645,8 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
         Slip(
             "not_called",
             "ENG-12",
-            "`legacy` was never called: Postgres saw no query of it.",
+            "`legacy` was never called, or you did not wait for it: nothing of it had reached "
+            "Postgres.",
             (
                 """
                 import asyncio
@@ -724,7 +733,8 @@ async def unblocked(trial: Trial) -> None:
         await gate.reached(2)  # the two of them, at one time
         await gate.open()
     value, calls = await steps.next()
-    expect(calls == 1, "ENG-14", f"You called `legacy` {calls} times; it wants to be called once.")
+    expect("stopped" not in calls, "ENG-13")
+    expect(len(calls) == 1, "ENG-14", f"You called `legacy` {len(calls)} times, not once.")
     expect(value == number, "ENG-14", f"Postgres gave `legacy` {number}; you returned {value}.")
 
 

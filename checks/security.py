@@ -654,6 +654,7 @@ async def shifts(
     "vault_engine",
     points=4,
     needs=("postgres", "secrets"),
+    seconds=20.0,
     measures=("security.vault",),
     task="Write `vault_engine(client, secret_id)`: an async engine for the database that a secret "
     "describes (`username`, `password`, `host`, `port`, and `dbname` or `database`). Any sign may "

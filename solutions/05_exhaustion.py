@@ -688,6 +688,11 @@ for _ in range(7):
             refusal = error
     given.append(len(held))
 
+for conn in held:
+    await conn.close()
+for worker in workers:
+    await worker.dispose()
+
 print("the refusal:", " ".join(str(refusal.orig).split()[:5]), "...")
 SizingCurve(processes=4, given=given)
 
@@ -696,7 +701,7 @@ SizingCurve(processes=4, given=given)
 # notices.
 #
 # There is a harder refusal. A login takes its slot *before* the password is checked, and may take one
-# of the reserved three. While the seventeen are held, three more knock and do not go on:
+# of the reserved three. We hold seventeen; then three more knock, and do not go on:
 
 # %% facts="0.33"
 from engineroom.witness import knocking
@@ -714,6 +719,9 @@ async def refusal_of(engine):
         return f"{engine.dialect.driver:8} {type(error).__name__:17} {state:12} {first_words}"
 
 
+full = create_async_engine(lab.tiny.url, pool_size=17)
+held = [await full.connect() for _ in range(17)]
+
 for url in (lab.tiny.url, lab.tiny.psycopg_url):
     engine = create_async_engine(url)
     print(await refusal_of(engine))
@@ -722,8 +730,7 @@ for url in (lab.tiny.url, lab.tiny.psycopg_url):
 
 for conn in held:
     await conn.close()
-for worker in workers:
-    await worker.dispose()
+await full.dispose()
 
 # %% [markdown]
 # Two texts for "full", and there is a third one, when your *role* has a limit. Through asyncpg all
@@ -878,24 +885,30 @@ async def main(arguments):
                 await conn.execute(text("select cast(:n as int)"), {"n": number})
         except Exception as error:
             failed, said = failed + 1, str(error.orig)
-    print(json.dumps([failed, said]))
+    print(json.dumps([failed, said]), flush=True)
 
-asyncio.run(main(json.loads(os.environ["ARGUMENTS"])))
+for start in range(2):
+    if os.fork() == 0:
+        asyncio.run(main(json.loads(os.environ["ARGUMENTS"])))
+        os._exit(0)
+    os.wait()
 """
 
 
-async def start_program(**arguments):
-    """Run it as a process of its own: how many requests failed, and the last error."""
+async def start_twice(**arguments):
+    """For each of two starts: how many requests failed, and the last error."""
     import json
     import os
     import sys
 
+    await fresh()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", PROGRAM),
         stdout=asyncio.subprocess.PIPE,
         env={**os.environ, "POOLER": pooler, "ARGUMENTS": json.dumps(arguments)},
     )
-    return json.loads((await process.communicate())[0])
+    answer, _ = await process.communicate()
+    return [json.loads(line) for line in answer.splitlines()]
 
 
 async def left_behind():
@@ -907,14 +920,12 @@ async def left_behind():
 
 # %% facts="0.34" tags=["predict"]
 if pooler:
-    await fresh()
-    failed, _ = await start_program()
-    print("first start: failed", failed)
-    print("prepared statements left behind?", await left_behind() > 0)
+    (first, _), (second, said) = await start_twice()
 
-    failed, said = await start_program()
-    print("restart: did some fail?", failed > 0)
+    print("first start: failed", first)
+    print("restart: did some fail?", second > 0)
     print("already there?", said.startswith("prepared statement") and "already exists" in said)
+    print("prepared statements left behind?", await left_behind() > 0)
 
 # %% [markdown]
 # `prepared statement "__asyncpg_stmt_1__" already exists`, or its like.
@@ -929,10 +940,9 @@ if pooler:
 
 # %% facts="0.34"
 if pooler:
-    await fresh()
-    for start in ("first start", "restart"):
-        failed, _ = await start_program(statement_cache_size=0)
-        print(f"{start}: failed {failed}, left behind {await left_behind()}")
+    (first, _), (second, _) = await start_twice(statement_cache_size=0)
+    print(f"first start: failed {first}; restart: failed {second}")
+    print("left behind:", await left_behind())
 
 # %% [markdown]
 # There is another argument that looks like it, and one that avoids equal names by drawing them at
@@ -942,10 +952,8 @@ if pooler:
 import uuid
 
 if pooler:
-    await fresh()
-    await start_program(prepared_statement_cache_size=0)
-    failed, _ = await start_program(prepared_statement_cache_size=0)
-    print("SQLAlchemy's cache off: did some fail after a restart?", failed > 0)
+    _, (second, _) = await start_twice(prepared_statement_cache_size=0)
+    print("SQLAlchemy's cache off: did some fail after a restart?", second > 0)
 
     await fresh()
     desk = outside(prepared_statement_name_func=lambda: f"desk_{uuid.uuid4()}")

@@ -12,8 +12,6 @@ import pytest
 from lab_helpers import Lab
 
 from engineroom.exercises.lessons import known_lessons
-from engineroom.exercises.sources import Cell, needed
-from engineroom.grading.reading import UnreadableError, find_submissions, parse
 
 CEILING = known_lessons()["pooling"].exercises["ceiling"]
 IMPORT = "from sqlalchemy.ext.asyncio import create_async_engine"
@@ -108,83 +106,3 @@ def test_bad_usage_is_said_and_exits_2(
     assert words in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
-
-
-def test_what_cannot_be_read_says_why(tmp_path: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken.zip").write_bytes(b"PK rubbish")
-    (tmp_path / "list.ipynb").write_text("[]")
-    (tmp_path / "blank.ipynb").write_text("")
-    (tmp_path / ".hidden.ipynb").write_text("x")
-    reasons = {}
-    for submission in find_submissions([tmp_path]):
-        with pytest.raises(UnreadableError) as caught:
-            submission.read()
-        reasons[submission.learner] = str(caught.value)
-    assert reasons == {
-        "empty": "there is no notebook in it",
-        "broken": "it is no zip file",
-        "list": "list.ipynb is no notebook: it has no cells",
-        "blank": "blank.ipynb is empty",
-    }
-    with pytest.raises(UnreadableError):
-        parse("deep.ipynb", b"[" * 100_000)
-
-
-def sources_for(cells: list[str], answer: str = "f", marked: int | None = None) -> list[int]:
-    made = [Cell(n, s, "x.f" if n == marked else None) for n, s in enumerate(cells)]
-    return [cell.number for cell in needed(made, answer, "x.f")]
-
-
-def test_a_check_runs_the_answer_and_what_it_uses_and_no_demonstration() -> None:
-    cells = [
-        "import os",
-        "LIMIT = 5",
-        "def helper(): return LIMIT + other()",
-        "def other(): return 1",
-        "print(helper())\nawait connect()",
-        "def f(): return helper()",
-        "f.check()",
-    ]
-    assert sources_for(cells) == [1, 2, 3, 5]
-
-
-def test_the_last_definition_counts_and_a_marked_cell_goes_before() -> None:
-    assert sources_for(["def f(): return 1", "def f(): return 2"]) == [1]
-    assert sources_for(["def f(): return 1", "f = 7"], marked=0) == [0]
-    assert sources_for(["x = 1"]) == []
-
-
-def test_a_definition_that_builds_on_an_earlier_one_keeps_it() -> None:
-    assert sources_for(["def f(): return 1", "f = wrap(f)", "def wrap(g): return g"]) == [0, 1, 2]
-
-
-def test_bindings_of_every_kind_are_seen() -> None:
-    cells = [
-        "from a.b import c as d, e\nimport g.h",
-        "with open('x') as k, p(): l = 1",
-        "for m, (n, *o) in []: pass\nif (q := 1): r: int = 2",
-        "try:\n    import s\nexcept ImportError:\n    s = None",
-        "match 1:\n    case [t, *u]: v = 1",
-        "def f(): return d, e, g, k, l, m, n, o, q, r, s, v",
-    ]
-    assert sources_for(cells) == [0, 1, 2, 3, 4, 5]
-
-
-def test_magics_and_shell_escapes_do_nothing() -> None:
-    cells = [
-        "%load_ext sql\n!rm -rf /\nx = !ls\ny = 5 % 3\nz = %who",
-        "%%bash\nrm -rf /",
-        "def f(): return x, y, z",
-    ]
-    assert sources_for(cells) == [0, 2]
-    code = Cell(0, cells[0]).code
-    assert "rm" not in code
-    assert "y = 5 % 3" in code
-    assert Cell(1, cells[1]).code == ""
-    assert Cell(0, "if True:\n    !ls\n").tree is not None
-
-
-def test_a_functions_own_variables_need_no_cell() -> None:
-    cells = ["made = connect()", "def f(url):\n    made = url\n    return [made for url in made]"]
-    assert sources_for(cells) == [1]

@@ -17,6 +17,7 @@ from engineroom.exercises.cards import HintCard, VerdictCard
 from engineroom.exercises.lessons import known_lessons
 from engineroom.exercises.model import Verdict
 from engineroom.exercises.progress import Progress
+from engineroom.exercises.standing import standing
 
 CEILING = known_lessons()["pooling"].exercises["ceiling"]
 RIGHT = "from sqlalchemy.ext.asyncio import create_async_engine\n" + CEILING.right[0]
@@ -99,8 +100,9 @@ def test_progress_survives_the_kernel_and_can_be_forgotten(common_lab: Lab) -> N
         psutil.Process(kernel_pid(learner)).kill()
     shown = common_lab.cli("progress", check=True).stdout
     assert "ceiling: passed, 1 tries, 1 hints" in shown
-    most = sum(e.points for e in known_lessons()["pooling"].exercises.values())
-    assert f"Connection pools: 1 of 6 exercises, 3 of {most:g} points" in shown
+    skill = next(s for s in standing(known_lessons(), []).skills if s.name == "Connection pools")
+    line = f"{skill.name}: 1 of {skill.total} exercises, 3 of {skill.most:g} points"
+    assert line in shown
     with notebook(common_lab) as learner:
         learner.run("from checks import pooling\nimport sqlmodel\n" + SLIP)
         assert "hint 2 of 3" in learner.run("pooling.ceiling.hint()")["text/plain"]
@@ -121,6 +123,32 @@ def test_a_run_that_keeps_no_history_is_judged_all_the_same(common_lab: Lab) -> 
     with notebook(common_lab) as learner:
         for source in (f"from checks import pooling\n{RIGHT.splitlines()[0]}", CEILING.right[0]):
             learner._client.execute_interactive(source, timeout=60, store_history=False)
+        assert "passed" in learner.run("pooling.ceiling.check()")["text/plain"]
+
+
+def test_what_a_cell_held_before_it_was_run_again_counts_no_more(common_lab: Lab) -> None:
+    with notebook(common_lab) as learner:
+
+        def run(cell: str, source: str) -> None:
+            message = learner._client.session.msg(
+                "execute_request",
+                {"code": source, "silent": False, "store_history": True, "allow_stdin": False},
+                metadata={"cellId": cell},
+            )
+            learner._client.shell_channel.send(message)
+            learner.wait_idle()
+
+        run("a", f"from checks import pooling\n{RIGHT.splitlines()[0]}")
+        run("b", CEILING.right[0])
+        assert "passed" in learner.run("pooling.ceiling.check()")["text/plain"]
+        run("b", "def capped(url, at_most, wait): ...")
+        assert "not attempted" in learner.run("pooling.ceiling.check()")["text/plain"]
+        run("b", "def capped(url, at_most, wait):")
+        assert "IndentationError" in learner.run("pooling.ceiling.check()")["text/plain"]
+        # A second cell with another try goes before the first, until the first is run again.
+        run("c", CEILING.slips[0].programs[0])
+        assert "not yet" in learner.run("pooling.ceiling.check()")["text/plain"]
+        run("b", CEILING.right[0])
         assert "passed" in learner.run("pooling.ceiling.check()")["text/plain"]
 
 

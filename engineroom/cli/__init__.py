@@ -1,4 +1,4 @@
-"""The command line: ``engineroom lab``, ``doctor``, ``db``, ``grade``, ``build``."""
+"""The command line: ``engineroom lab``, ``doctor``, ``db``, ``check``, ``grade``, ``build``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import typer
 
 from engineroom import __version__
-from engineroom.cli import author, db, doctor, grade, lab, progress
+from engineroom.cli import author, check, db, doctor, grade, lab, progress
 from engineroom.cli.console import report
 from engineroom.errors import EngineRoomError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("lab")(lab.lab)
 app.command("doctor")(doctor.doctor)
 app.command("progress")(progress.progress)
+app.command("check")(check.check)
 app.command("grade")(grade.grade)
 app.command("build")(author.build)
 app.command("verify")(author.verify)

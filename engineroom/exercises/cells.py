@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-_ran: list[str] = []
+_ran: list[tuple[str, str | None]] = []
+"""What was run, and the id of its cell where the notebook says one."""
 _watching: list[Any] = []
 
 
@@ -19,27 +20,36 @@ def watch() -> None:
     if shell is None or shell in _watching:
         return
     _watching.append(shell)
-    _ran.extend(source for source in shell.history_manager.input_hist_raw if source.strip())
+    _ran.extend((source, None) for source in shell.history_manager.input_hist_raw)
 
     def before(info: Any) -> None:
-        _ran.append(info.raw_cell)
+        _ran.append((info.raw_cell, getattr(info, "cell_id", None)))
 
     def after_this_one(result: Any) -> None:
         # The cell that imports us began before we could note it.
         shell.events.unregister("post_run_cell", after_this_one)
-        if result.info is not None and result.info.raw_cell not in _ran:
-            _ran.append(result.info.raw_cell)
+        if result.info is not None and result.info.raw_cell not in dict(_ran):
+            before(result.info)
 
     shell.events.register("pre_run_cell", before)
     shell.events.register("post_run_cell", after_this_one)
 
 
 def executed() -> list[tuple[int, str]] | None:
-    """Every cell in the order in which it was run; None outside a notebook."""
+    """Every cell as it was run last, in that order; None outside a notebook.
+
+    What a cell held before it was edited and run again stands in the notebook no more, so after
+    "restart and run all" it would not be there.
+    """
     if _shell() is None:
         return None
     watch()
-    return [(number, source) for number, source in enumerate(_ran, start=1) if source.strip()]
+    last = {cell: number for number, (_, cell) in enumerate(_ran) if cell is not None}
+    return [
+        (number + 1, source)
+        for number, (source, cell) in enumerate(_ran)
+        if source.strip() and last.get(cell or "", number) == number
+    ]
 
 
 def _shell() -> Any:

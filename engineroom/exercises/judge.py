@@ -168,7 +168,7 @@ async def _decide(
     meet: Callable[[Subject], None] | None,
 ) -> Verdict:
     chosen = needed(cells, exercise.answer, exercise.id)
-    if not chosen or _is_stub(chosen, exercise):
+    if not chosen:
         return _verdict(
             exercise,
             "not_attempted",
@@ -329,28 +329,6 @@ async def _try(
         for name, count in left.items()
     ]
     return _verdict(exercise, "passed", "", points=exercise.points, notes=tuple(notes))
-
-
-def _is_stub(chosen: list[Cell], exercise: Exercise) -> bool:
-    """A definition whose body is only ``...`` (and words) is the exercise as it was handed out."""
-    import ast
-
-    for cell in reversed(chosen):
-        for statement in cell.tree.body if cell.tree else ():
-            if (
-                isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef)
-                and statement.name == exercise.answer
-            ):
-                return all(
-                    (isinstance(part, ast.Expr) and isinstance(part.value, ast.Constant))
-                    or isinstance(part, ast.Pass)
-                    for part in statement.body
-                )
-            if isinstance(statement, ast.Assign) and any(
-                isinstance(t, ast.Name) and t.id == exercise.answer for t in statement.targets
-            ):
-                return isinstance(statement.value, ast.Constant) and statement.value.value is ...
-    return False
 
 
 def _wrong_kind(exercise: Exercise, kind: str) -> str:

@@ -66,6 +66,8 @@ class Runtime:
         main.__dict__["__builtins__"] = builtins
         sys.modules["__main__"] = main
         self._namespace: dict[str, Any] = main.__dict__
+        # What a kernel adds to Python is there too, and shows nobody anything.
+        self._namespace |= {"display": _Nothing(), "get_ipython": _Nothing()}
         self._steps: Any = None
         self._sockets = 0
 

@@ -1,152 +1,306 @@
-"""Submissions as they come: a notebook, a folder of them, a zip. Nothing is unpacked to disk."""
+"""Submissions as they come: who handed in what, and what of it can be read.
+
+First a list of light descriptors, one a learner: names and paths, nothing opened. Each is read
+when its turn comes, in whatever process that is, and what is wrong with one stays with that one.
+"""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
-import json
-import re
-import zipfile
-from collections.abc import Callable, Iterator
+import os
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self, cast
 
+from engineroom.errors import EngineRoomError
+from engineroom.exercises.lessons import known_lessons
+from engineroom.exercises.model import Exercise, Lesson
 from engineroom.exercises.sources import Cell
+from engineroom.grading.errors import UnreadableError
+from engineroom.grading.layouts import Label, Layout, label, plain, shown
+from engineroom.grading.notebooks import Notebook, lesson_named, parse
+from engineroom.grading.parcels import (
+    Findings,
+    Place,
+    fingerprint,
+    is_hidden,
+    is_zip,
+    notebooks_in,
+    top_of_zip,
+)
 
-_NOTEBOOK_LIMIT = 200 * 2**20
-_HIDDEN = (".", "__MACOSX")
-
-
-class UnreadableError(Exception):
-    """Why a submission cannot be read, for the instructor who may ask for another."""
+__all__ = [
+    "Notebook",
+    "Reading",
+    "Submission",
+    "UnreadableError",
+    "find_submissions",
+    "only",
+    "parse",
+    "read_submissions",
+]
 
 
 @dataclass(frozen=True)
-class Notebook:
-    """One notebook of a learner: its code cells, and which exercises they say they answer."""
+class Reading:
+    """What one learner handed in, as far as it can be read. Plain data, fit to travel."""
 
-    name: str
-    cells: tuple[Cell, ...]
+    notebooks: tuple[Notebook, ...] = ()
+    """Earlier versions before later ones."""
+    lessons_of: tuple[str | None, ...] = ()
+    """Which lesson each notebook is."""
+    trouble: str = ""
+    """Why there is nothing to grade, and what the instructor may ask for."""
+    broken: tuple[tuple[str, str], ...] = ()
+    """Files beside what can be read that cannot be, and why."""
+    notes: tuple[str, ...] = ()
 
-    def lesson(self, known: set[str]) -> str | None:
-        """The lesson it belongs to: by its cells' ids, or else by its file's name."""
-        marked = [c.exercise.partition(".")[0] for c in self.cells if c.exercise]
-        for lesson in sorted(set(marked) & known, key=marked.count, reverse=True):
-            return lesson
-        words = re.findall(r"[a-z_]+", self.name.lower())
-        return next((w.strip("_") for w in words if w.strip("_") in known), None)
+    @property
+    def lessons(self) -> frozenset[str]:
+        return frozenset(lesson for lesson in self.lessons_of if lesson)
+
+    def cells_for(self, exercise: Exercise) -> list[Cell]:
+        """The cells in which to look for an answer: those of one notebook, never a mixture.
+
+        Of several notebooks of the lesson the latest counts that holds an answer to this
+        exercise; so a fresh copy beside the finished one costs nothing, nor does work that is
+        spread over two. One of which nobody knows the lesson is looked at last.
+        """
+        those = [
+            (lesson == exercise.lesson or exercise.id in notebook.marks, number, notebook)
+            for number, (notebook, lesson) in enumerate(self._each())
+            if lesson in (exercise.lesson, None) or exercise.id in notebook.marks
+        ]
+        those.sort(key=lambda one: one[:2], reverse=True)
+        for _, _, notebook in those:
+            if notebook.answers(exercise):
+                return list(notebook.cells)
+        return list(those[0][2].cells) if those else []
+
+    def trouble_for(self, lessons: Collection[str]) -> str:
+        """Why these lessons cannot be graded fairly: nothing is readable, or one of them is not."""
+        for name, reason in self.broken:
+            lesson = lesson_named(name, lessons)
+            if lesson is not None and lesson not in self.lessons:
+                return self.trouble or reason
+        return self.trouble
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What an instructor may want to know of a submission that was graded."""
+        remarks = [*self.notes, *(reason for _, reason in self.broken)]
+        for lesson in sorted(self.lessons):
+            names = [notebook.name for notebook, of in self._each() if of == lesson]
+            if len(names) > 1:
+                listed = ", ".join(f"`{shown(name)}`" for name in names)
+                remarks.append(
+                    f"{lesson} was handed in {len(names)} times ({listed}); "
+                    "of each exercise the last answer counts"
+                )
+        return tuple(remarks)
+
+    def plain(self) -> dict[str, Any]:
+        """The same as JSON has it, for another machine."""
+        return {
+            "notebooks": [
+                [notebook.name, lesson, [[c.number, c.source, c.exercise] for c in notebook.cells]]
+                for notebook, lesson in self._each()
+            ],
+            "trouble": self.trouble,
+            "broken": [list(pair) for pair in self.broken],
+            "notes": list(self.notes),
+        }
+
+    @classmethod
+    def from_plain(cls, found: Mapping[str, Any]) -> Self:
+        return cls(
+            tuple(
+                Notebook(name, tuple(Cell(*cell) for cell in cells))
+                for name, _, cells in found["notebooks"]
+            ),
+            tuple(lesson for _, lesson, _ in found["notebooks"]),
+            found["trouble"],
+            tuple((name, reason) for name, reason in found["broken"]),
+            tuple(found["notes"]),
+        )
+
+    def _each(self) -> Iterator[tuple[Notebook, str | None]]:
+        return zip(self.notebooks, self.lessons_of, strict=True)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Submission:
-    """What one learner handed in; read when it is needed."""
+    """Who handed in, and where it lies. Nothing of it is in memory before it is read."""
 
     learner: str
-    path: Path
-    find: Callable[[Path], list[tuple[str, bytes]]]
+    places: tuple[Place, ...]
+    """Several when a learner handed in several files, or in several folders."""
+
+    @property
+    def path(self) -> Path:
+        return self.places[0].path
 
     def digest(self) -> str:
-        """Tells this content from another."""
-        found = hashlib.sha256()
-        try:
-            for name, content in self._files():
-                found.update(name.encode() + b"\0" + content)
-        except UnreadableError as error:
-            found.update(str(error).encode())
-        return found.hexdigest()[:32]
+        """Tells this content from another, wherever it lies by now."""
+        found = hashlib.blake2b(digest_size=16)
+        for place in self.places:
+            found.update(fingerprint(place))
+        return found.hexdigest()
+
+    def reading(self, lessons: Mapping[str, Lesson] | None = None) -> Reading:
+        """All that can be read of it. Whatever is in there, this raises nothing."""
+        known = known_lessons() if lessons is None else lessons
+        findings = Findings()
+        notebooks: list[Notebook] = []
+        for place in self.places:
+            here = []
+            for name, content in notebooks_in(place, findings):
+                try:
+                    here.append(parse(name, content))
+                except UnreadableError as error:
+                    findings.broken.append((name, str(error)))
+            notebooks += sorted(here, key=lambda notebook: notebook.age)
+        return Reading(
+            tuple(notebooks),
+            tuple(notebook.lesson(known) for notebook in notebooks),
+            "" if notebooks else _why_nothing(findings),
+            tuple((shown(name), shown(reason)) for name, reason in findings.broken),
+            tuple(shown(note) for note in findings.notes),
+        )
 
     def read(self) -> list[Notebook]:
-        return [parse(name, content) for name, content in self._files()]
+        """Its notebooks, or UnreadableError when there is none that can be read."""
+        found = self.reading()
+        if found.trouble:
+            raise UnreadableError(found.trouble)
+        return list(found.notebooks)
 
-    def _files(self) -> list[tuple[str, bytes]]:
-        try:
-            found = self.find(self.path)
-        except OSError as error:
-            raise UnreadableError(f"it cannot be opened: {error.strerror}") from None
-        except zipfile.BadZipFile:
-            raise UnreadableError("it is no zip file") from None
-        if not found:
-            raise UnreadableError("there is no notebook in it")
-        return found
+
+def _why_nothing(findings: Findings) -> str:
+    if findings.broken:
+        reasons = [reason for _, reason in findings.broken]
+    elif findings.notes:
+        reasons = ["there is no notebook in it that could be read", *findings.notes]
+    elif findings.others:
+        names = sorted(findings.others)
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        listed = ", ".join(f"`{name}`" for name in names[:3])
+        reasons = [f"there is no notebook in it, only {listed}{more}; ask for the .ipynb file"]
+    else:
+        reasons = ["there is no notebook in it; ask for the .ipynb file"]
+    more = f" (and {len(reasons) - 3} more)" if len(reasons) > 3 else ""
+    return shown("; ".join(reasons[:3]) + more)
+
+
+def read_submissions(folders: Iterable[Path], layout: Layout = "plain") -> Iterator[Submission]:
+    """Every learner in these folders, by name. A folder may also be a zip of one.
+
+    What one learner handed in twice, in two folders or as ``ada.ipynb`` beside ``ada/``, is one
+    submission: the places in the order of the folders, and in each by name. See
+    ``Reading.cells_for`` for which of two answers then counts.
+    """
+    found: dict[str, dict[str, list[tuple[int, int, str, Place]]]] = defaultdict(dict)
+    for number, folder in enumerate(folders):
+        for said, place in _labelled(folder, layout):
+            entry = (number, said.upload, str(place), place)
+            found[said.learner].setdefault(said.identity, []).append(entry)
+    submissions = {}
+    for learner, by_identity in found.items():
+        numbered = [identity for identity in by_identity if identity]
+        if len(numbered) < 2:
+            by_identity = {"": [entry for entries in by_identity.values() for entry in entries]}
+        for identity, entries in by_identity.items():
+            name = f"{learner}_{identity}" if identity else learner
+            places = tuple(place for *_, place in sorted(entries, key=lambda entry: entry[:3]))
+            submissions[name] = Submission(name, places)
+    for name in sorted(submissions):
+        yield submissions[name]
 
 
 def find_submissions(folders: list[Path], layout: str = "plain") -> Iterator[Submission]:
-    """Each entry of each folder is a learner: a folder, a zip, or a notebook."""
-    for folder in folders:
-        for path in sorted(folder.iterdir()):
-            if path.name.startswith(_HIDDEN):
-                continue
-            if path.is_dir():
-                yield Submission(path.name, path, _in_folder)
-            elif path.suffix.lower() == ".zip":
-                yield Submission(path.stem, path, _in_zip)
-            elif path.suffix.lower() == ".ipynb":
-                yield Submission(path.stem, path, lambda p: [(p.name, _bytes(p))])
+    """The older name."""
+    return read_submissions(folders, cast("Layout", layout))
 
 
-def _in_folder(folder: Path) -> list[tuple[str, bytes]]:
-    return [
-        (path.name, _bytes(path))
-        for path in sorted(folder.rglob("*.ipynb"))
-        if path.is_file()
-        and not path.is_symlink()
-        and not any(part.startswith(_HIDDEN) for part in path.relative_to(folder).parts)
-    ]
+def only(submissions: Iterable[Submission], learners: Sequence[str]) -> list[Submission]:
+    """Those of some learners; EngineRoomError when there is nobody of a name."""
+    by_name = {submission.learner: submission for submission in submissions}
+    chosen = {}
+    for learner in learners:
+        name = shown(learner)
+        if name not in by_name:
+            near = difflib.get_close_matches(name, by_name, n=3, cutoff=0.5)
+            near = near or [n for n in by_name if name.casefold() in n.casefold()][:3]
+            raise EngineRoomError(
+                f"No submission is by {name!r}; there are {len(by_name)}.",
+                "--only " + " or ".join(repr(n) for n in near or sorted(by_name)[:3]),
+            )
+        chosen[name] = by_name[name]
+    return [chosen[name] for name in sorted(chosen)]
 
 
-def _in_zip(path: Path) -> list[tuple[str, bytes]]:
-    with zipfile.ZipFile(path) as archive:
-        found = []
-        for entry in archive.infolist():
-            parts = Path(entry.filename).parts
-            hidden = any(part.startswith(_HIDDEN) for part in parts)
-            if entry.is_dir() or hidden or not entry.filename.lower().endswith(".ipynb"):
-                continue
-            with archive.open(entry) as file:
-                # What the directory says of a size may be a lie, so read no further than this.
-                content = file.read(_NOTEBOOK_LIMIT + 1)
-            found.append((parts[-1], _limited(parts[-1], content)))
-        return found
+# -- who is who ----------------------------------------------------------------------------
 
 
-def _bytes(path: Path) -> bytes:
-    with open(path, "rb") as file:
-        return _limited(path.name, file.read(_NOTEBOOK_LIMIT + 1))
+def _labelled(folder: Path, layout: Layout) -> Iterator[tuple[Label, Place]]:
+    """Each entry of a folder that is somebody's."""
+    for name, is_folder, place in _entries(folder):
+        said = label(name, folder=is_folder, layout=layout)
+        if said is None and layout != "plain":
+            inside = list(_of_a_download(name, is_folder, place, layout))
+            yield from inside
+            # Or else an instructor has added one by hand.
+            said = None if inside else plain(name, folder=is_folder)
+        if said is not None:
+            yield said, Place(place.path, place.member, said.file)
 
 
-def _limited(name: str, content: bytes) -> bytes:
-    if len(content) > _NOTEBOOK_LIMIT:
-        raise UnreadableError(f"{name} is larger than {_NOTEBOOK_LIMIT // 2**20} MB")
-    return content
-
-
-def parse(name: str, content: bytes) -> Notebook:
-    """The code cells of a notebook, as forgiving as sense allows."""
-    if not content.strip():
-        raise UnreadableError(f"{name} is empty")
+def _of_a_download(
+    name: str, is_folder: bool, place: Place, layout: Layout
+) -> Iterator[tuple[Label, Place]]:
+    """What a download holds that lies in the folder as it came, or unpacked into a folder."""
+    if not is_folder and (place.member or not is_zip(name)):
+        return
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        raise UnreadableError(f"{name} is no notebook: it is not JSON") from None
-    cells = found.get("cells") if isinstance(found, dict) else None
-    if not isinstance(cells, list):
-        raise UnreadableError(f"{name} is no notebook: it has no cells")
-    return Notebook(name, tuple(_code_cells(cells)))
+        inside = _entries(place.path, place.member)
+    except EngineRoomError:
+        return
+    for inner, inner_is_folder, inner_place in inside:
+        if said := label(inner, folder=inner_is_folder, layout=layout):
+            yield said, Place(inner_place.path, inner_place.member, said.file)
 
 
-def _code_cells(cells: list[Any]) -> Iterator[Cell]:
-    for number, cell in enumerate(cells, start=1):
-        if not isinstance(cell, dict) or cell.get("cell_type") != "code":
-            continue
-        source = cell.get("source", "")
-        if isinstance(source, list):
-            source = "".join(part for part in source if isinstance(part, str))
-        if isinstance(source, str):
-            yield Cell(number, source, _exercise(cell))
+def _entries(folder: Path, member: str = "") -> list[tuple[str, bool, Place]]:
+    """What lies in a folder, or at the top of a zip or of a folder in it: name, folder?, place."""
+    try:
+        if folder.is_dir():
+            with os.scandir(folder) as listing:
+                found = [(e.name, _is_folder(e), Place(folder / e.name)) for e in listing]
+        elif is_zip(folder.name):
+            top = top_of_zip(folder, member)
+            found = [
+                (name, is_folder, Place(folder, f"{member}/{name}".lstrip("/")))
+                for name, is_folder in top
+            ]
+        else:
+            raise EngineRoomError(
+                f"{folder} is no folder.", "name the folder that the submissions are in"
+            )
+    except OSError as error:
+        raise EngineRoomError(
+            f"{folder} cannot be opened: {(error.strerror or str(error)).lower()}.",
+            f"ls -la {folder}",
+        ) from error
+    except UnreadableError as error:
+        raise EngineRoomError(f"{error}.", "get the download again, or unpack it") from error
+    return sorted((one for one in found if not is_hidden(one[0])), key=lambda one: one[0])
 
 
-def _exercise(cell: dict[str, Any]) -> str | None:
-    metadata = cell.get("metadata")
-    mark = metadata.get("engineroom") if isinstance(metadata, dict) else None
-    found = mark.get("exercise") if isinstance(mark, dict) else None
-    return found if isinstance(found, str) else None
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Or might be: where a link leads is not looked at, and a learner has made it."""
+    if entry.is_symlink():
+        return not Path(entry.name).suffix
+    return entry.is_dir(follow_symlinks=False)

@@ -41,11 +41,16 @@ class Timeline:
     moments: list[Moment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._pids: set[int] = set()
-        event.listen(self.engine.sync_engine, "connect", self._opened)
+        self._pids: dict[int, int] = {}
+        self._closed: set[int] = set()
+        event.listen(self.engine.sync_engine, "connect", self._was_opened)
+        event.listen(self.engine.sync_engine, "close", self._was_closed)
 
-    def _opened(self, connection: Any, _: Any) -> None:
-        self._pids.add(pid_of(connection))
+    def _was_opened(self, connection: Any, _: Any) -> None:
+        self._pids[id(connection)] = pid_of(connection)
+
+    def _was_closed(self, connection: Any, _: Any) -> None:
+        self._closed.add(self._pids.pop(id(connection), 0))
 
     @property
     def places(self) -> int:
@@ -56,22 +61,24 @@ class Timeline:
     async def look(self, label: str) -> Moment:
         """Take down this moment."""
         pool: Any = self.engine.pool
+        seen = await self._states()
         # A closed connection's backend needs a moment to leave the server's list.
         for _ in range(200):
-            states = await self._states()
-            if sum(states.values()) == pool.checkedin() + pool.checkedout():
+            if not self._closed & set(seen):
                 break
             await asyncio.sleep(0.01)
+            seen = await self._states()
+        found = [seen.get(pid, "") for pid in self._pids.values()]
+        states = {state: found.count(state) for state in _ROWS}
         moment = Moment(label, pool.checkedout(), waiting_for(self.engine), states)
         self.moments.append(moment)
         return moment
 
-    async def _states(self) -> dict[str, int]:
+    async def _states(self) -> dict[int, str]:
         async with self.host.connect() as connection:
             rows = (await connection.execute(_STATES)).all()
         # A transaction in which a statement failed is "idle in transaction (aborted)".
-        seen = [str(state).partition(" (")[0] for pid, state in rows if pid in self._pids]
-        return {state: seen.count(state) for state in _ROWS}
+        return {pid: str(state).partition(" (")[0] for pid, state in rows}
 
     # -- what one sees ---------------------------------------------------------------------
 

@@ -253,6 +253,14 @@ WRONG = {
             return found[0]
         """,
         """
+        import asyncio
+        from concurrent.futures import ThreadPoolExecutor
+        async def ask_legacy(legacy):
+            future = ThreadPoolExecutor().submit(legacy)
+            await asyncio.sleep(0.02)
+            return future.result()
+        """,
+        """
         async def ask_legacy(legacy):
             return 12345
         """,
