@@ -84,7 +84,8 @@ def _hand_in(folder: Path, cases: Iterable[Case], places: dict[str, str]) -> Non
         cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
         notebook = {"cells": [cell | {"source": source} for source in sources], "metadata": {}}
         notebook |= {"nbformat": 4, "nbformat_minor": 5}
-        (folder / f"{number:03}-{name}.ipynb").write_text(json.dumps(notebook))
+        (folder / f"{number:03}-{name}").mkdir()  # a file's name may name another lesson
+        (folder / f"{number:03}-{name}/answers.ipynb").write_text(json.dumps(notebook))
 
 
 def _grade(lab: Lab, folder: Path, out: Path, **env: str) -> Lines:
@@ -167,9 +168,10 @@ def graded_by_an_ordinary_person() -> Iterator[Graded]:
     if not IS_ROOT:
         pytest.skip("the other tests are run by an ordinary person already")
     home = make_home()
-    env = os.environ | {"ENGINEROOM_POSTGRES": "embedded", "ENGINEROOM_LINGER": "0.3"}
-    with Lab(home, env) as lab:
+    env = os.environ | {"ENGINEROOM_HOME": str(home), "ENGINEROOM_POSTGRES": "embedded"}
+    with Lab(home, env | {"ENGINEROOM_LINGER": "0.3"}) as lab:
         as_account(lab, NOBODY)
+        lab.home = home / ".local/state/engineroom"
         yield _graded(lab, home.parent, list(CASES.values())[::4])
     left = stop_all_of(home)
     shutil.rmtree(run_folder_of(home / ".local/state/engineroom", NOBODY), ignore_errors=True)

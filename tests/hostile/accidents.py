@@ -169,7 +169,12 @@ CASES = [
         "out_of_memory",
         "def capped(*a):\n    return bytearray(8 * 2**30)",
     ),
-    case("returns_nothing", "forgets to return", "error", "def capped(*a):\n    pass"),
+    case(
+        "returns_nothing",
+        "forgets to return",
+        "error",
+        "def capped(*a):\n    engine = create_async_engine(a[0])",
+    ),
     case(
         "error_without_words",
         "raises what cannot be put into words",
@@ -293,10 +298,10 @@ CASES = [
     ),
     case(
         "many_blank_lines",
-        "a cell of two hundred thousand blank lines",
+        "a cell of ninety thousand blank lines",
         "passed",
-        "\n" * 200_000 + CAPPED,
-        "\n" * 200_000,
+        "\n" * 90_000 + CAPPED,
+        "\n" * 90_000,
     ),
     case(
         "brackets_without_end",
@@ -310,7 +315,7 @@ CASES = [
     case(
         "deep_expression_in_the_answer",
         "an answer that no parser likes",
-        "error",
+        "error|out_of_memory",
         CAPPED + "\nx = " + "-" * 100_000 + "1",
     ),
 ]

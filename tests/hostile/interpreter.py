@@ -27,7 +27,7 @@ CASES = [
     case(
         "patches_the_crowd",
         "has the probe's own tools say what the check wants to hear",
-        "failed",
+        "failed|timed_out",
         """
         import engineroom.exercises.tools as tools
         class Crowd:
