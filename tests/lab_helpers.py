@@ -9,7 +9,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -331,37 +330,6 @@ class Lab:
         """Files of side servers and their sockets, when no keeper runs."""
         side = [str(p) for p in (self.home / "side").rglob("*") if p.is_file()]
         return side + [str(p) for p in run_folder(self.home).glob("tiny-*")]
-
-
-def as_account(lab: Lab, uid: int) -> None:
-    """Have everything in a lab done by another account, in a home directory that it owns."""
-    if shutil.which("setpriv") is None:
-        pytest.skip("needs setpriv: apt-get install util-linux")
-    become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
-    look = "import subprocess, sys, engineroom; subprocess.run([sys.executable, '-c', ''])"
-    # Root's own Python may lie where nobody else may go; then the machine's serves.
-    machines = f"/usr/bin/python3.{sys.version_info.minor}"
-    for python, paths in (
-        (sys.executable, ""),
-        (machines, f"{sysconfig.get_path('purelib')}:{ROOT}"),
-    ):
-        lab.python = [*become, python]
-        lab.env["PYTHONPATH"] = paths
-        if (
-            subprocess.run([*lab.python, "-c", look], env=lab.env, capture_output=True).returncode
-            == 0
-        ):
-            break
-    else:
-        pytest.skip("no other account can run this Python: use one outside of /root")
-    os.chown(lab.home, uid, uid)
-    del lab.env["ENGINEROOM_HOME"]
-    lab.env["HOME"] = str(lab.home)
-    lab.env.pop("XDG_STATE_HOME", None)
-
-
-def run_folder_of(home: Path, uid: int) -> Path:
-    return Path(str(run_folder(home)).replace(f"-{os.geteuid()}-", f"-{uid}-"))
 
 
 def query(kernel_or_url: Kernel | str, statement: str, **how: Any) -> list[TupleRow]:

@@ -10,6 +10,8 @@ import re
 import shutil
 import socket
 import subprocess
+import sys
+import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,9 +27,9 @@ import pytest
 import trustme
 from lab_helpers import (
     IS_ROOT,
+    ROOT,
     Kernel,
     Lab,
-    as_account,
     eventually,
     forget_home,
     gone,
@@ -35,7 +37,6 @@ from lab_helpers import (
     needs_root,
     query,
     run_folder,
-    run_folder_of,
     small_disk,
     stop_all_of,
 )
@@ -788,6 +789,33 @@ def test_a_home_that_roots_server_cannot_enter_is_named(
         assert "ENGINEROOM_HOME=" in said
 
 
+def as_account(lab: Lab, uid: int) -> None:
+    """Have everything in a lab done by another account, in a home directory that it owns."""
+    if shutil.which("setpriv") is None:
+        pytest.skip("needs setpriv: apt-get install util-linux")
+    become = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups"]
+    look = "import subprocess, sys, engineroom; subprocess.run([sys.executable, '-c', ''])"
+    # Root's own Python may lie where nobody else may go; then the machine's serves.
+    machines = f"/usr/bin/python3.{sys.version_info.minor}"
+    for python, paths in (
+        (sys.executable, ""),
+        (machines, f"{sysconfig.get_path('purelib')}:{ROOT}"),
+    ):
+        lab.python = [*become, python]
+        lab.env["PYTHONPATH"] = paths
+        if (
+            subprocess.run([*lab.python, "-c", look], env=lab.env, capture_output=True).returncode
+            == 0
+        ):
+            break
+    else:
+        pytest.skip("no other account can run this Python: use one outside of /root")
+    os.chown(lab.home, uid, uid)
+    del lab.env["ENGINEROOM_HOME"]
+    lab.env["HOME"] = str(lab.home)
+    lab.env.pop("XDG_STATE_HOME", None)
+
+
 @pytest.fixture
 def nobody(lab: Lab) -> Lab:
     """A lab of an ordinary person."""
@@ -829,6 +857,10 @@ def test_a_person_whose_home_cannot_be_written_gets_a_place_until_the_reboot(
             shutil.rmtree(run_folder_of(last_resort, 65534), ignore_errors=True)
             shutil.rmtree(last_resort, ignore_errors=True)
         assert not left
+
+
+def run_folder_of(home: Path, uid: int) -> Path:
+    return Path(str(run_folder(home)).replace(f"-{os.geteuid()}-", f"-{uid}-"))
 
 
 @needs_root
