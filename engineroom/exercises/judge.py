@@ -35,7 +35,7 @@ from engineroom.exercises.sources import Cell, needed
 from engineroom.exercises.subject import Gone, Nursery, NurseryLost, Subject
 from engineroom.exercises.wire import BadFrame
 from engineroom.lab.session import Lease
-from engineroom.witness import Witness
+from engineroom.witness import Warden, Witness
 
 _DISK_LOOK = 0.3
 _PUZZLED = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
@@ -60,6 +60,13 @@ class LabLost(EngineRoomError):
         super().__init__("Postgres was restarted during the check.", "run the check again")
 
 
+class Disturbed(EngineRoomError):
+    """Somebody else kept the server from working, so a failure says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("Another answer kept Postgres from working.", "run the check again")
+
+
 class NotHere(EngineRoomError):
     """A server that this exercise needs cannot be had on this machine, as it is."""
 
@@ -77,6 +84,9 @@ class Bench:
 
     disk: int | None = None
     """How large the database of an answer may become, in bytes."""
+
+    warden: Warden | None = None
+    """Where answers of several benches share a server: who sees to it that each gets its part."""
 
     _witness: Witness | None = field(default=None, init=False)
 
@@ -188,14 +198,31 @@ async def _decide(
             meet(subject)
         if witness is not None:
             witness.doors = subject.spare_doors
-        async with Doors(subject.doors, lead_to), _disk_limit(bench, witness, subject):
-            verdict = await _within(seconds, exercise, chosen, subject, witness, lab, draw)
-        if verdict.status != "passed" and witness is not None and not await witness.sees():
-            raise LabLost()
+        before = bench.warden.incidents if bench.warden else 0
+        async with (
+            Doors(subject.doors, lead_to),
+            _disk_limit(bench, witness, subject),
+            _lock_limit(bench, witness, subject),
+        ):
+            try:
+                verdict = await _within(seconds, exercise, chosen, subject, witness, lab, draw)
+            except asyncpg.InsufficientResourcesError:
+                if bench.warden is not None:  # who was it?
+                    await bench.warden.look()
+                if not subject.excess:
+                    raise
+                verdict = _gone(exercise, Gone(None, excess=subject.excess))
+            if verdict.status != "passed" and witness is not None and not subject.excess:
+                if not await witness.sees():
+                    raise LabLost()
+                if bench.warden is not None and await bench.warden.disturbed(before):
+                    raise Disturbed()
         return verdict
     finally:
         if subject is not None:
             await subject.kill()
+        if bench.warden is not None:
+            await bench.warden.settled()
         if witness is not None:
             await _tidy(bench, witness)
 
@@ -282,12 +309,29 @@ async def _disk_limit(
         await asyncio.wait({watching})
 
 
+@contextlib.asynccontextmanager
+async def _lock_limit(
+    bench: Bench, witness: Witness | None, subject: Subject
+) -> AsyncIterator[None]:
+    """End a subject that takes the locks of all, where others are at work on the same server."""
+    if bench.warden is None or witness is None:
+        yield
+        return
+
+    async def end() -> None:
+        subject.excess = "took so many locks that nobody else could have one"
+        await subject.kill()
+
+    async with bench.warden.watches(witness, end):
+        yield
+
+
 async def _watch_disk(witness: Witness, subject: Subject, limit: int) -> None:
     # Most answers are judged before the first look.
     while True:
         await asyncio.sleep(_DISK_LOOK)
         if await witness.size() > limit:
-            subject.filled_disk = True
+            subject.excess = "put more into its database than fits"
             await subject.kill()
             return
 
@@ -348,8 +392,8 @@ def _raised(exercise: Exercise, failure: Failure) -> Verdict:
 
 
 def _gone(exercise: Exercise, gone: Gone) -> Verdict:
-    if gone.filled_disk:
-        return _verdict(exercise, "crashed", "Your code put more into its database than fits.")
+    if gone.excess:
+        return _verdict(exercise, "crashed", f"Your code {gone.excess}.")
     if gone.too_large:
         return _verdict(exercise, "out_of_memory", "Your code needed more memory than it may have.")
     name = signal.Signals(gone.by_signal).name if gone.by_signal else ""

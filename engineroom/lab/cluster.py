@@ -7,10 +7,12 @@ import contextlib
 import errno
 import os
 import re
+import resource
 import secrets
 import shutil
 import signal
 import socket
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -30,6 +32,7 @@ ADMIN = "postgres"
 _ROOM_NEEDED = 80 * 1024 * 1024
 _PORT_TRIES = 5
 _START_PATIENCE = 60.0
+_BACKEND_MEMORY = 512 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -180,6 +183,7 @@ class Cluster:
             )
             self.port = port
             if await self._answers():
+                _limit_memory(self._process.pid)
                 with contextlib.suppress(OSError):  # another port next time harms less
                     self.paths.port_file.write_text(str(port))
                 return
@@ -224,6 +228,8 @@ class Cluster:
             "max_wal_size=256MB",
             "min_wal_size=32MB",
             "shared_buffers=64MB",
+            # What a query puts into files counts as nobody's database.
+            "temp_file_limit=256MB",
             "client_connection_check_interval=500ms",
         ]
         if self._binaries.has_statements:
@@ -387,6 +393,14 @@ def _read_from(file: Path, offset: int) -> str:
             return lines.read(65536)
     except OSError:
         return ""
+
+
+def _limit_memory(pid: int) -> None:
+    """For each connection's backend from now on: a query that wants more fails. Without it the
+    system would choose whom to end when its memory is full, and Postgres then ends everybody."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            resource.prlimit(pid, resource.RLIMIT_DATA, (_BACKEND_MEMORY, _BACKEND_MEMORY))
 
 
 def _check_room(folder: Path) -> None:

@@ -72,6 +72,7 @@ class Tenancy:
         self._witness: asyncio.Task[tuple[str, str]] | None = None
         self._left_out: tuple[str, ...] = ()
         self._scratching = asyncio.Lock()
+        self._staying: set[str] = set()
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -240,13 +241,17 @@ class Tenancy:
         except asyncpg.WrongObjectTypeError:  # its owner may make it a template
             await admin.execute(f"alter database {_name(database)} is_template false")
             await admin.execute(drop)
-        for role in (f"{database}_owner", f"{database}_app"):
+        # Somebody may have granted a role of another tenant something: then that role goes when
+        # their own database has gone.
+        for role in (f"{database}_owner", f"{database}_app", *sorted(self._staying)):
             await self._drop_role(admin, role)
 
     async def _drop_role(self, admin: asyncpg.Connection[Any], role: str) -> None:
         try:
             await admin.execute(f"drop role if exists {_name(role)}")
+            self._staying.discard(role)
         except asyncpg.DependentObjectsStillExistError as error:
+            self._staying.add(role)
             log.warning("%s stays: %s", role, error)
 
     async def _sweep(self, admin: asyncpg.Connection[Any]) -> None:

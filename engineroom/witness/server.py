@@ -49,6 +49,8 @@ class Witness:
         self.overheard = overheard
         self.doors: list[socket.socket] = []
         """Where a sandboxed subject can reach a relay: sockets that listen in its world."""
+        self.database = 0
+        """The learner's, by the number that the server has for it."""
         self._server = server
         self._tenant = tenant
         self._roles = [tenant["owner"], tenant["app"]]
@@ -60,12 +62,20 @@ class Witness:
     async def open(self) -> None:
         """Connect, where that is still to be done."""
         if self._eye is None or self._eye.is_closed():
-            self._eye = await self._connect(
-                self._tenant["witness"],
-                self._tenant["witness_password"],
-                self._tenant["witness_database"],
+            self._eye = await self.line()
+            self.database = await self._eye.fetchval(
+                "select oid from pg_catalog.pg_database where datname = $1",
+                self._tenant["database"],
             )
         await self.mend()
+
+    async def line(self) -> asyncpg.Connection[Any]:
+        """A further connection of the witness's own role, to its own database."""
+        return await self._connect(
+            self._tenant["witness"],
+            self._tenant["witness_password"],
+            self._tenant["witness_database"],
+        )
 
     def looks_at(self, tenant: dict[str, Any]) -> bool:
         return self._tenant == tenant
@@ -92,11 +102,7 @@ class Witness:
     async def size(self) -> int:
         """How many bytes the learner's database takes, asked on a line of its own."""
         if self._scales is None:
-            self._scales = await self._connect(
-                self._tenant["witness"],
-                self._tenant["witness_password"],
-                self._tenant["witness_database"],
-            )
+            self._scales = await self.line()
         size = await self._scales.fetchval(
             "select pg_catalog.pg_database_size($1::name)", self._tenant["database"]
         )
