@@ -62,12 +62,14 @@ def _program(*programs: str) -> list[str]:
     return [PRELUDE, *map(program_text, programs)]
 
 
+# Impostors take their time, and no hostile answer has to do with them.
+DONE = [e for e in EXERCISES if not any(":" in need for need in e.needs)]
 HONEST = {
-    "ada": _program(*(e.right[0] for e in EXERCISES)),
-    "bob": _program(*(e.right[1] for e in EXERCISES)),
-    "cy": _program(*(e.slips[0].programs[0] for e in EXERCISES)),
+    "ada": _program(*(e.right[0] for e in DONE)),
+    "bob": _program(*(e.right[1] for e in DONE)),
+    "cy": _program(*(e.slips[0].programs[0] for e in DONE)),
     "dee": [hostile.IMPORT, hostile.CAPPED],
-    "eve": _program(*(e.right[2] for e in EXERCISES)),
+    "eve": _program(*(e.right[2] for e in DONE)),
 }
 
 
@@ -91,7 +93,7 @@ def _hand_in(folder: Path, cases: Iterable[Case], places: dict[str, str]) -> Non
 
 def _grade(lab: Lab, folder: Path, out: Path, **env: str) -> Lines:
     lessons = [word for name in LESSONS for word in ("--lesson", name)]
-    how = ["--sandbox", "bubblewrap", "--jobs", "6", "--timeout", "6"]
+    how = ["--sandbox", "bubblewrap", "--jobs", "6", "--timeout", "12"]
     done = lab.cli("grade", str(folder), "--out", str(out), *lessons, *how, timeout=280, **env)
     assert done.returncode == 0, done.stdout + done.stderr
     found: Lines = {}
@@ -217,8 +219,10 @@ def test_honest_marks_are_what_they_should_be(graded: Graded) -> None:
     marks = {
         name: {line["status"] for line in lines.values()} for name, lines in graded.alone.items()
     }
-    assert marks["ada"] == marks["bob"] == marks["eve"] == {"passed"}
-    assert marks["cy"] <= {"failed", "error"}
+    assert marks["ada"] == marks["bob"] == marks["eve"] == {"passed", "not_attempted"}
+    assert marks["cy"] <= {"failed", "error", "not_attempted"}
+    passed = [line for line in graded.alone["ada"].values() if line["status"] == "passed"]
+    assert len(passed) == len(DONE)
 
 
 def test_nothing_is_left(graded: Graded) -> None:

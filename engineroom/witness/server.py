@@ -243,7 +243,8 @@ class Witness:
     async def empty(self) -> None:
         """Remove whatever lies in the database, and what the owner has set for later."""
         assert self._hand is not None
-        await self._hand.execute(_EMPTY)
+        password = self._tenant["owner_password"].replace("'", "''")
+        await self._hand.execute(f"{_EMPTY}; alter role current_user password '{password}'")
 
     async def fetch(self, statement: str, *values: Any) -> list[Any]:
         """Rows as the owner sees them; never as a superuser."""
@@ -286,7 +287,11 @@ begin
         execute pg_catalog.format('drop schema %I cascade', name);
     end loop;
     create schema public;
+    name := current_database();
     alter role current_user reset all;
+    execute pg_catalog.format('alter role current_user in database %I reset all', name);
+    execute pg_catalog.format('alter database %I reset all', name);
+    execute pg_catalog.format('alter database %I connection limit -1', name);
 end $$
 """
 

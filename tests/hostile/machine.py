@@ -299,7 +299,6 @@ CASES = [
         from urllib.parse import urlsplit
         from engineroom import lab
         own = urlsplit(lab.url).path[1:].encode()
-        word = b'canary-4711' + b'-of-the'
         with open('/proc/self/maps') as maps, open('/proc/self/mem', 'rb', 0) as memory:
             for line in maps:
                 place, rights = line.split()[:2]
@@ -309,7 +308,7 @@ CASES = [
                     memory.seek(start)
                     found = memory.read(end - start)
                 except OSError: continue
-                if word in found: raise WentThrough('a line of another submission')
+                if re.search(rb'canar[y]-4711', found): raise WentThrough('a line of another submission')
                 others = set(re.findall(rb'er_[0-9a-z]{3,16}_[0-9a-f]{8}', found)) - {own}
                 if others: raise WentThrough(others)
         """,
