@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from dataclasses import asdict
 from typing import Any, Self
 
 from engineroom.errors import EngineRoomError
@@ -65,7 +64,7 @@ class Cluster:
     async def grade(self, work: Work) -> list[Line]:
         course = course_version(work.exercises)
         future = self._client.submit(
-            grade_on_worker, asdict(work), course, *self._how, pure=False, retries=_RETRIES
+            grade_on_worker, work.plain(), course, *self._how, pure=False, retries=_RETRIES
         )
         try:
             return [Line.model_validate(line) for line in await future]
@@ -98,13 +97,13 @@ def grade_on_worker(
     work: dict[str, Any], course: str, sandbox: str, seconds: float | None
 ) -> list[dict[str, Any]]:
     """What a worker is sent: one submission, and which version of the course it is for."""
-    exercises = tuple(work["exercises"])
-    if course_version(exercises) != course:
+    own = Work.from_plain(work)
+    if course_version(own.exercises) != course:
         raise RuntimeError("this worker has another version of the course")
-    key = (exercises, sandbox, seconds)
+    key = (own.exercises, sandbox, seconds)
     with _making:
         if key not in _stations:
-            _stations[key] = _Station(Grader(sandbox, exercises, seconds))
+            _stations[key] = _Station(Grader(sandbox, own.exercises, seconds))
     station = _stations[key]
-    lines = station.run(station.grader.grade(Work(**{**work, "exercises": exercises})))
+    lines = station.run(station.grader.grade(own))
     return [line.model_dump() for line in lines]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -11,8 +12,8 @@ from typing import Any, Self
 from engineroom.exercises.judge import Bench, judge
 from engineroom.exercises.lessons import find_exercise
 from engineroom.exercises.model import Exercise
-from engineroom.exercises.sources import Cell
 from engineroom.exercises.subject import Nursery
+from engineroom.grading.reading import Reading
 from engineroom.grading.results import Line
 from engineroom.grading.sandbox import Bubblewrap, find_sandbox
 from engineroom.lab.session import Lease
@@ -25,23 +26,22 @@ _PAUSES = (0.3, 1.0, 3.0)
 
 @dataclass(frozen=True)
 class Work:
-    """A submission as plain data: nothing in it runs, and JSON carries it."""
+    """A submission to be graded: nothing in it runs, and as plain data it travels."""
 
     learner: str
     attempt: int
     exercises: tuple[str, ...]
-    notebooks: tuple[dict[str, Any], ...] = ()
-    """Of each notebook its lesson (or None), and its cells: number, source, exercise."""
+    reading: Reading
 
-    def cells_for(self, lesson: str) -> list[Cell]:
-        """A lesson's answers are looked for in that lesson's notebook, so that a name which two
-        lessons use is not mistaken."""
-        return [
-            Cell(number, source, exercise)
-            for notebook in self.notebooks
-            if notebook["lesson"] in (lesson, None)
-            for number, source, exercise in notebook["cells"]
-        ]
+    def plain(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        said = {"learner": self.learner, "attempt": self.attempt}
+        return said | {"exercises": list(self.exercises), "reading": self.reading.plain()}
+
+    @classmethod
+    def from_plain(cls, said: Mapping[str, Any]) -> Self:
+        reading = Reading.from_plain(said["reading"])
+        return cls(said["learner"], said["attempt"], tuple(said["exercises"]), reading)
 
 
 @dataclass
@@ -111,5 +111,5 @@ class Grader:
 
     async def _line(self, bench: Bench, work: Work, exercise: Exercise) -> Line:
         seed = f"{work.learner}/{exercise.id}"
-        verdict = await judge(bench, exercise, work.cells_for(exercise.lesson), seed)
+        verdict = await judge(bench, exercise, work.reading.cells_for(exercise), seed)
         return Line.of(work.learner, verdict, work.attempt)

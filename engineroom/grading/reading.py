@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from engineroom.errors import EngineRoomError
 from engineroom.exercises.lessons import known_lessons
@@ -37,7 +37,6 @@ __all__ = [
     "Reading",
     "Submission",
     "UnreadableError",
-    "find_submissions",
     "only",
     "parse",
     "read_submissions",
@@ -171,13 +170,6 @@ class Submission:
             tuple(shown(note) for note in findings.notes),
         )
 
-    def read(self) -> list[Notebook]:
-        """Its notebooks, or UnreadableError when there is none that can be read."""
-        found = self.reading()
-        if found.trouble:
-            raise UnreadableError(found.trouble)
-        return list(found.notebooks)
-
 
 def _why_nothing(findings: Findings) -> str:
     if findings.broken:
@@ -218,11 +210,6 @@ def read_submissions(folders: Iterable[Path], layout: Layout = "plain") -> Itera
             submissions[name] = Submission(name, places)
     for name in sorted(submissions):
         yield submissions[name]
-
-
-def find_submissions(folders: list[Path], layout: str = "plain") -> Iterator[Submission]:
-    """The older name."""
-    return read_submissions(folders, cast("Layout", layout))
 
 
 def only(submissions: Iterable[Submission], learners: Sequence[str]) -> list[Submission]:

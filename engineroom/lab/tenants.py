@@ -73,6 +73,9 @@ class Tenancy:
         self._left_out: tuple[str, ...] = ()
         self._scratching = asyncio.Lock()
         self._staying: set[str] = set()
+        # Where the server is ours alone, an administrator's connection is kept for the next.
+        self._keep = 2 if server.provider == "embedded" else 0
+        self._idle: list[asyncpg.Connection[Any]] = []
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -101,6 +104,9 @@ class Tenancy:
         if self._witness is not None:
             await asyncio.wait({self._witness}, timeout=5)
             self._witness.cancel()
+        self._keep = 0
+        while self._idle:
+            await self._idle.pop().close(timeout=2)
 
     async def create(self, pid: int) -> Tenant:
         """A new database with its roles, for the process ``pid``."""
@@ -203,36 +209,39 @@ class Tenancy:
         self, key: str, note: dict[str, Any], owner_password: str, app_password: str
     ) -> Tenant:
         tenant = self._tenant(key, owner_password, app_password)
+        try:
+            async with self._admin() as admin:
+                await self._make(admin, tenant, note)
+            return await self._with_witness(tenant)
+        except BaseException as error:  # also when whoever asked has hung up, at any moment
+            with contextlib.suppress(asyncpg.PostgresError, *AWAY):
+                await self.drop(tenant)
+            if isinstance(error, AWAY) or not isinstance(error, asyncpg.PostgresError):
+                raise
+            raise EngineRoomError(
+                f"Postgres refused to make a database for this notebook: {error}.",
+                "engineroom doctor",
+            ) from error
+
+    async def _make(
+        self, admin: asyncpg.Connection[Any], tenant: Tenant, note: dict[str, Any]
+    ) -> None:
         database, owner, app = _name(tenant.database), _name(tenant.owner), _name(tenant.app)
-        async with self._admin() as admin:
-            try:
-                # One round trip for what may share a transaction; CREATE DATABASE may not.
-                await admin.execute(
-                    f"create role {owner} login connection limit {OWNER_CONNECTION_LIMIT} "
-                    f"password {_literal(owner_password)};"
-                    f"create role {app} login password {_literal(app_password)};"
-                    # An administrator who is no superuser may only give away, and end the
-                    # sessions of, roles that it is in.
-                    + ("" if self._rights.superuser else f"grant {owner}, {app} to current_user;")
-                )
-                await admin.execute(
-                    f"create database {database} owner {owner} template {self._template}"
-                )
-                await admin.execute(
-                    f"comment on database {database} is {_literal(json.dumps(note))};"
-                    f"revoke all on database {database} from public;"
-                    f"grant connect on database {database} to {', '.join([app, *self._poolers])}"
-                )
-            except BaseException as error:  # also when whoever asked has hung up
-                with contextlib.suppress(asyncpg.PostgresError, *AWAY):
-                    await self._drop(admin, tenant.database)
-                if isinstance(error, AWAY) or not isinstance(error, asyncpg.PostgresError):
-                    raise
-                raise EngineRoomError(
-                    f"Postgres refused to make a database for this notebook: {error}.",
-                    "engineroom doctor",
-                ) from error
-        return await self._with_witness(tenant)
+        # One round trip for what may share a transaction; CREATE DATABASE may not.
+        await admin.execute(
+            f"create role {owner} login connection limit {OWNER_CONNECTION_LIMIT} "
+            f"password {_literal(tenant.owner_password)};"
+            f"create role {app} login password {_literal(tenant.app_password)};"
+            # An administrator who is no superuser may only give away, and end the
+            # sessions of, roles that it is in.
+            + ("" if self._rights.superuser else f"grant {owner}, {app} to current_user;")
+        )
+        await admin.execute(f"create database {database} owner {owner} template {self._template}")
+        await admin.execute(
+            f"comment on database {database} is {_literal(json.dumps(note))};"
+            f"revoke all on database {database} from public;"
+            f"grant connect on database {database} to {', '.join([app, *self._poolers])}"
+        )
 
     async def _drop(self, admin: asyncpg.Connection[Any], database: str) -> None:
         drop = f"drop database if exists {_name(database)} with (force)"
@@ -316,11 +325,25 @@ class Tenancy:
 
     @asynccontextmanager
     async def _admin(self, database: str | None = None) -> AsyncIterator[asyncpg.Connection[Any]]:
-        connection = await connect(self._server, database)
+        connection = self._kept() if database is None else None
+        connection = connection or await connect(self._server, database)
+        keep = False
         try:
             yield connection
+            keep = database is None and len(self._idle) < self._keep
         finally:
-            await connection.close(timeout=2)
+            if keep:
+                self._idle.append(connection)
+            else:
+                await connection.close(timeout=2)
+
+    def _kept(self) -> asyncpg.Connection[Any] | None:
+        """An administrator's connection that nobody uses, if one still stands."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
 
 
 async def connect(server: Server, database: str | None = None) -> asyncpg.Connection[Any]:

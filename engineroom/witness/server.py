@@ -190,10 +190,17 @@ class Witness:
     async def cut(self, backends: Iterable[Backend] | None = None) -> int:
         """End these backends (or all), as a host does that tidies up; return when they are gone."""
         assert self._eye is not None
-        pids = [b.pid for b in (await self.backends() if backends is None else backends)]
-        await self._eye.execute(
-            "select pg_terminate_backend(pid) from unnest($1::int[]) as pid", pids
+        named = None if backends is None else [b.pid for b in backends]
+        rows = await self._eye.fetch(
+            "select pid, pg_catalog.pg_terminate_backend(pid)"
+            " from pg_catalog.pg_stat_activity"
+            " where usename = any($1::name[]) and backend_type = 'client backend'"
+            " and datname = $2 and pid <> all($3::int[]) and ($4::int[] is null or pid = any($4))",
+            *(self._roles, self._tenant["database"], list(self._own), named),
         )
+        pids = [row["pid"] for row in rows]
+        if not pids:
+            return 0
         # The server tells nobody when a backend has ended; it has to be asked.
         while any(b.pid in pids for b in await self.backends()):  # noqa: ASYNC110
             await asyncio.sleep(_POLL)
