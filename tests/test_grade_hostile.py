@@ -11,7 +11,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -133,7 +133,6 @@ def _graded(lab: Lab, place: Path, cases: Iterable[Case]) -> Graded:
     left += sorted(lab.databases() - before[0]) + sorted(lab.roles() - before[1])
     left += sorted(_files() - before[2]) + [str(path) for path in (place / "tmp").iterdir()]
     alone = _grade(lab, place / "honest", place / "alone")
-    lab.cli("db", "down", check=True)
     return Graded(everybody, alone, left, {p.name: p.read_text() for p in canaries}, out)
 
 
@@ -153,16 +152,27 @@ def _files() -> set[str]:
     return {str(path) for folder in shared for path in folder.glob("*hostile*")}
 
 
+@contextmanager
+def _a_lab() -> Iterator[Lab]:
+    """A lab of its own, of which nothing may be left."""
+    home = make_home()
+    env = os.environ | {"ENGINEROOM_HOME": str(home), "ENGINEROOM_POSTGRES": "embedded"}
+    left: list[str] = []
+    try:
+        with Lab(home, env | {"ENGINEROOM_LINGER": "0.3"}) as lab:
+            yield lab
+            lab.cli("db", "down", check=True)
+    finally:
+        left = stop_all_of(home)
+        forget_home(home)
+    assert not left
+
+
 @pytest.fixture(scope="module")
 def graded() -> Iterator[Graded]:
     """The whole corpus, graded by whoever runs the tests."""
-    home = make_home()
-    env = os.environ | {"ENGINEROOM_HOME": str(home), "ENGINEROOM_POSTGRES": "embedded"}
-    with Lab(home, env | {"ENGINEROOM_LINGER": "0.3"}) as lab:
-        yield _graded(lab, home.parent, CASES.values())
-    left = stop_all_of(home)
-    forget_home(home)
-    assert not left
+    with _a_lab() as lab:
+        yield _graded(lab, lab.home.parent, CASES.values())
 
 
 @pytest.fixture(scope="module")
@@ -170,20 +180,15 @@ def graded_by_an_ordinary_person() -> Iterator[Graded]:
     """A part of the corpus, graded by who is not root: the sandbox is another one then."""
     if not IS_ROOT:
         pytest.skip("the other tests are run by an ordinary person already")
-    home = make_home()
-    env = os.environ | {"ENGINEROOM_HOME": str(home), "ENGINEROOM_POSTGRES": "embedded"}
-    with Lab(home, env | {"ENGINEROOM_LINGER": "0.3"}) as lab:
+    with _a_lab() as lab:
+        home, lab.home = lab.home, lab.home / ".local/state/engineroom"
         lab.python = [*_stepping_down(), sys.executable]
-        lab.home = home / ".local/state/engineroom"
         lab.env["HOME"] = str(home)
         del lab.env["ENGINEROOM_HOME"]
         os.chown(home, NOBODY, NOBODY)
         yield _graded(lab, home.parent, list(CASES.values())[::4])
-    left = stop_all_of(home)
     theirs = str(run_folder(home / ".local/state/engineroom")).replace("-0-", f"-{NOBODY}-")
     shutil.rmtree(theirs, ignore_errors=True)
-    forget_home(home)
-    assert not left
 
 
 def _stepping_down() -> list[str]:

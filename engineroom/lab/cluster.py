@@ -7,12 +7,10 @@ import contextlib
 import errno
 import os
 import re
-import resource
 import secrets
 import shutil
 import signal
 import socket
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -33,6 +31,8 @@ _ROOM_NEEDED = 80 * 1024 * 1024
 _PORT_TRIES = 5
 _START_PATIENCE = 60.0
 _BACKEND_MEMORY = 512 * 1024 * 1024
+"""For each connection: a query that wants more fails. Without a limit the system would choose whom
+to end when its memory is full, and then Postgres ends everybody's sessions."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +180,10 @@ class Cluster:
                 account=self._account,
                 # SIGINT is Postgres's fast shutdown: sessions end, nothing is lost.
                 death_signal=signal.SIGINT,
+                memory=_BACKEND_MEMORY,
             )
             self.port = port
             if await self._answers():
-                _limit_memory(self._process.pid)
                 with contextlib.suppress(OSError):  # another port next time harms less
                     self.paths.port_file.write_text(str(port))
                 return
@@ -397,14 +397,6 @@ def _read_from(file: Path, offset: int) -> str:
             return lines.read(65536)
     except OSError:
         return ""
-
-
-def _limit_memory(pid: int) -> None:
-    """For each connection's backend from now on: a query that wants more fails. Without it the
-    system would choose whom to end when its memory is full, and Postgres then ends everybody."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):
-            resource.prlimit(pid, resource.RLIMIT_DATA, (_BACKEND_MEMORY, _BACKEND_MEMORY))
 
 
 def _check_room(folder: Path) -> None:

@@ -308,7 +308,7 @@ CASES = [
                     memory.seek(start)
                     found = memory.read(end - start)
                 except OSError: continue
-                if re.search(rb'canar[y]-4711', found): raise WentThrough('a line of another submission')
+                if re.search(rb'canar[y]-4711', found): raise WentThrough('of another submission')
                 others = set(re.findall(rb'er_[0-9a-z]{3,16}_[0-9a-f]{8}', found)) - {own}
                 if others: raise WentThrough(others)
         """,
