@@ -129,7 +129,7 @@ def _graded(lab: Lab, place: Path, cases: Iterable[Case]) -> Graded:
     left = [f"process {pid}" for pid in _who_sees(place / "tmp")]
     # A lease that was just given back is being cleared away.
     with suppress(pytest.fail.Exception):
-        eventually(lambda: (lab.databases(), lab.roles()) == before[:2], "all is dropped", 5)
+        eventually(lambda: (lab.databases(), lab.roles()) == before[:2], "all is dropped", 20)
     left += sorted(lab.databases() - before[0]) + sorted(lab.roles() - before[1])
     left += sorted(_files() - before[2]) + [str(path) for path in (place / "tmp").iterdir()]
     alone = _grade(lab, place / "honest", place / "alone")

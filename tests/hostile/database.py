@@ -127,8 +127,7 @@ CASES = [
             except psycopg.Error: pass
             else: raise WentThrough(name)
             refused(f'alter database "{name}" rename to hostile', f'drop database "{name}"',
-                    f'alter database "{name}" connection limit 0',
-                    f'comment on database "{name}" is null')
+                    f'alter database "{name}" connection limit 0')
         for role in set(roles) - mine:
             for password in (parts.password, role):
                 try: connect(user=role, password=password)
