@@ -87,8 +87,10 @@ def _hand_in(folder: Path, cases: Iterable[Case], places: dict[str, str]) -> Non
         cell = {"cell_type": "code", "metadata": {}, "outputs": [], "execution_count": None}
         notebook = {"cells": [cell | {"source": source} for source in sources], "metadata": {}}
         notebook |= {"nbformat": 4, "nbformat_minor": 5}
-        (folder / f"{number:03}-{name}").mkdir()  # a file's name may name another lesson
-        (folder / f"{number:03}-{name}/answers.ipynb").write_text(json.dumps(notebook))
+        (folder / f"{number:03}-{name}").mkdir()
+        for lesson in LESSONS:
+            place = folder / f"{number:03}-{name}/{lesson}.ipynb"
+            place.write_text(json.dumps(notebook))
 
 
 def _grade(lab: Lab, folder: Path, out: Path, **env: str) -> Lines:

@@ -184,6 +184,9 @@ async def _decide(
             "not_attempted",
             f"Nothing to check yet: write `{exercise.answer}`, run its cell.",
         )
+    if bench.warden is not None:
+        await bench.warden.settled()
+    before = bench.warden.incidents if bench.warden else 0
     lab, witness = await _lab_and_witness(bench, exercise)
     lead_to: dict[str, Address] = {}
     files: dict[str, str] = {}
@@ -198,7 +201,6 @@ async def _decide(
             meet(subject)
         if witness is not None:
             witness.doors = subject.spare_doors
-        before = bench.warden.incidents if bench.warden else 0
         async with (
             Doors(subject.doors, lead_to),
             _disk_limit(bench, witness, subject),

@@ -78,9 +78,12 @@ class Warden:
         """Whether somebody took too much after ``incidents`` were so many, or does so now."""
         if self.incidents != since:
             return True
-        with contextlib.suppress(*_AWAY):
+        try:
             return bool(await self._too_greedy())
-        return False
+        except asyncpg.InsufficientResourcesError:
+            return True  # not even this can be asked
+        except _AWAY:
+            return False
 
     async def close(self) -> None:
         if self._rounds is not None:
