@@ -58,6 +58,8 @@ class Witness:
         self._hand: asyncpg.Connection[Any] | None = None
         self._scales: asyncpg.Connection[Any] | None = None
         self._own: set[int] = set()
+        self._met: set[tuple[int, Any]] = set()
+        self._logins = 0
 
     async def open(self) -> None:
         """Connect, where that is still to be done."""
@@ -167,12 +169,21 @@ class Witness:
     async def logins(self) -> int:
         """How often anybody has logged in to the learner's database, ever."""
         assert self._eye is not None
-        # The counter is shared at once on login, so no flush need be waited for.
-        value = await self._eye.fetchval(
+        counted = await self._eye.fetchval(
             "select sessions from pg_catalog.pg_stat_database where datname = $1",
             self._tenant["database"],
         )
-        return int(value or 0)
+        # A backend adds itself to that counter on login, but does not wait for its turn: where
+        # many do so on a busy machine, one of them comes seconds later. By then it is here.
+        rows = await self._eye.fetch(
+            "select pid, backend_start from pg_catalog.pg_stat_activity"
+            " where datname = $1 and backend_type = 'client backend'",
+            self._tenant["database"],
+        )
+        new = {(row["pid"], row["backend_start"]) for row in rows} - self._met
+        self._met |= new
+        self._logins = max(int(counted or 0), self._logins + len(new))
+        return self._logins
 
     async def logins_at(self, impostor: str, user: str) -> list[tuple[str, str]]:
         """Which database, and which password, somebody gave an impostor under this user name.

@@ -239,8 +239,6 @@ CASES = [
         kept.execute('begin')
         for name, in kept.execute("select oid::regclass::text from pg_class "
                                   "where relkind in ('r', 'v')").fetchall():
-            with psycopg.Connection.connect(lab.sync_url) as other:
-                pass
             try:
                 kept.execute('savepoint s')
                 kept.execute(f'lock table {name} in access exclusive mode nowait')
