@@ -94,7 +94,8 @@ class Reading:
         for lesson in sorted(self.lessons):
             names = [notebook.name for notebook, of in self._each() if of == lesson]
             if len(names) > 1:
-                listed = ", ".join(f"`{shown(name)}`" for name in names)
+                listed = ", ".join(f"`{shown(name)}`" for name in names[:3])
+                listed += f" and {len(names) - 3} more" if len(names) > 3 else ""
                 remarks.append(
                     f"{lesson} was handed in {len(names)} times ({listed}); "
                     "of each exercise the last answer counts"
