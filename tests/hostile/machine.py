@@ -112,6 +112,17 @@ CASES = [
         """,
     ),
     _then(
+        "a_hundred_processes",
+        "starts a hundred processes at a time",
+        """
+        try:
+            for _ in range(100): in_child(lambda: time.sleep(1000))
+        except OSError: pass
+        else: raise WentThrough('a hundred processes')
+        os.kill(-1, 9)
+        """,
+    ),
+    _then(
         "zombies",
         "has children and looks after none",
         """
