@@ -225,7 +225,9 @@ async def _decide(
             await subject.kill()
         if bench.warden is not None:
             await bench.warden.settled()
-        if witness is not None:
+        if subject is not None and subject.excess:
+            await bench.move()  # what it took is not given back at once
+        elif witness is not None:
             await _tidy(bench, witness)
 
 

@@ -305,6 +305,8 @@ begin
         execute pg_catalog.format('drop schema %I cascade', name);
     end loop;
     create schema public;
+    perform pg_catalog.lo_unlink(oid) from pg_catalog.pg_largeobject_metadata
+        where lomowner = current_user::pg_catalog.regrole;
     name := current_database();
     alter role current_user reset all;
     execute pg_catalog.format('alter role current_user in database %I reset all', name);
