@@ -224,9 +224,10 @@ class Witness:
         await self._hand.execute(f"create table if not exists public.{table} (n int)")
         transaction = self._hand.transaction()
         await transaction.start()
-        await self._hand.execute(f"lock table public.{table} in access exclusive mode")
         gate = Gate(self, transaction)
         try:
+            # An answer may hold that lock itself; who then gives up leaves no transaction open.
+            await self._hand.execute(f"lock table public.{table} in access exclusive mode")
             yield gate
         finally:
             await gate.open()
@@ -261,6 +262,8 @@ class Witness:
     async def empty(self) -> None:
         """Remove whatever lies in the database, and what the owner has set for later."""
         assert self._hand is not None
+        if self._hand.is_in_transaction():
+            await self._hand.execute("rollback")
         password = self._tenant["owner_password"].replace("'", "''")
         await self._hand.execute(f"{_EMPTY}; alter role current_user password '{password}'")
 
