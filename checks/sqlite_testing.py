@@ -1,5 +1,6 @@
 """07 sqlite_testing: SQLite for tests, and when it lies."""
 
+import json
 import re
 from collections.abc import AsyncIterator
 from textwrap import dedent, indent
@@ -8,6 +9,7 @@ from typing import Any
 import asyncpg
 
 from engineroom.exercises import Draw, Lesson, Objective, Slip, Trial, expect
+from engineroom.exercises.model import SubjectFailed
 
 lesson = Lesson(
     "sqlite_testing",
@@ -78,9 +80,7 @@ async def two_tests(fresh_db: Any, words: list[str], number: int) -> AsyncIterat
                 yield await conn.run_sync(lambda sync: inspect(sync).get_table_names())
                 await conn.execute(text("create table sailing (id integer primary key)"))
                 await conn.execute(
-                    text(
-                        "create table booking (code text, sailing_id int references sailing (id))"
-                    )
+                    text("create table booking (code text, sailing_id int references sailing (id))")
                 )
             one, other = await engine.connect(), await engine.connect()
             await one.execute(text("insert into sailing values (:id)"), {"id": number})
@@ -129,7 +129,7 @@ async def two_tests(fresh_db: Any, words: list[str], number: int) -> AsyncIterat
         ),
         (
             '`@event.listens_for(engine.sync_engine, "connect")`, and in it '
-            "`cursor.execute(\"pragma foreign_keys = on\")`; the file's name from `uuid4().hex`"
+            '`cursor.execute("pragma foreign_keys = on")`; the file\'s name from `uuid4().hex`'
         ),
     ),
     slips=(
@@ -332,7 +332,7 @@ async def fresh_db(trial: Trial) -> None:
 
 
 async def counters(
-    shop_engine: Any, table: str, seats: int, patience: float, sellers: int
+    shop_engine: Any, seats: int, patience: float, sellers: int
 ) -> AsyncIterator[Any]:
     """A shop and a stranger at one file: who holds the lock, for how long one waits for it."""
     import asyncio
@@ -344,7 +344,7 @@ async def counters(
 
     from engineroom.exercises.tools import place
 
-    look, sell = text(f"select left from {table}"), text(f"update {table} set left = :left")
+    look, sell = text("select seats from sailing"), text("update sailing set seats = :left")
 
     async def sale(engine: Any) -> str:
         try:
@@ -357,11 +357,11 @@ async def counters(
         return ""
 
     with place({}) as folder:
-        file = folder / f"{table}.db"
+        file = folder / "desk.db"
         stranger = sqlite3.connect(file, timeout=0, isolation_level=None)
         with closing(stranger):
-            stranger.executescript(f"create table {table} (left int)")
-            stranger.execute(f"insert into {table} values (?)", [seats])
+            stranger.executescript("create table sailing (seats int)")
+            stranger.execute("insert into sailing values (?)", [seats])
             engine = shop_engine(file, patience)
             async with engine.begin() as conn:
                 left = await conn.scalar(look)
@@ -373,6 +373,11 @@ async def counters(
                 with suppress(sqlite3.OperationalError):
                     stranger.execute("rollback")
                 await conn.execute(sell, {"left": left - 1})
+            try:
+                stranger.executescript("begin immediate; rollback")
+                yield True
+            except sqlite3.OperationalError:
+                yield False
             waits = []
             one = await engine.connect()
             for conn in (one, await engine.connect()):
@@ -383,14 +388,14 @@ async def counters(
             async with hasty.connect() as conn:
                 await conn.scalar(look)
             stranger.execute("begin")
-            stranger.execute(f"select * from {table}").fetchall()
+            stranger.execute("select * from sailing").fetchall()
             yield await sale(hasty)
             stranger.execute("rollback")
             await hasty.dispose()
             second = shop_engine(file, patience)
-            at_work = [sale(n % 2 and engine or second) for n in range(sellers)]
+            at_work = [sale((n % 2 and engine) or second) for n in range(sellers)]
             yield [trouble for trouble in await asyncio.gather(*at_work) if trouble]
-            yield stranger.execute(f"select left from {table}").fetchone()[0]
+            yield stranger.execute("select seats from sailing").fetchone()[0]
             await engine.dispose()
             await second.dispose()
 
@@ -587,10 +592,10 @@ async def counters(
 )
 async def patient(trial: Trial) -> None:
     draw = trial.draw
-    table, seats, patience = draw.word(), draw.randint(20, 90), draw.randint(20, 90)
-    sellers = draw.randint(5, 8)
-    steps = trial.subject.steps(counters, table, seats, patience, sellers)
+    seats, patience, sellers = draw.randint(20, 90), draw.randint(20, 90), draw.randint(5, 8)
+    steps = trial.subject.steps(counters, seats, patience, sellers)
     expect(await steps.next(), "LITE-11")
+    expect(await steps.next(), "LITE-14", "The sale was over, and the file was still locked.")
     waits = await steps.next()
     expect(all(patience <= wait / 1000 <= patience + 1 for wait in waits), "LITE-12")
     trouble = await steps.next()
@@ -1097,9 +1102,12 @@ async def harbour_time(trial: Trial) -> None:
         expect(await steps.next(), "LITE-34")
         expect(await steps.next(), "LITE-35", "None went in, and did not come back as None.")
         if who == "Postgres":
-            asked = f'select id from {table} where id >= 0 order by "at"'
+            asked = _BY_TIME.format(table)
             seen = [row["id"] for row in await trial.witness.fetch(asked)]
             expect(seen == order, "LITE-33")
+
+
+_BY_TIME = 'select id from public.{} where id >= 0 order by "at"'
 
 
 def _in_utc(moment: str) -> str:
@@ -1124,6 +1132,323 @@ def _moments(draw: Draw) -> tuple[list[str], list[int]]:
     return [moment.isoformat() for moment in found], order
 
 
+# -- find ----------------------------------------------------------------------------------
+
+
+async def searches(
+    find: Any, url: str, rows: list[list[Any]], questions: list[list[str]]
+) -> AsyncIterator[Any]:
+    """Ask the answer each question, on a database that is filled by now, or here."""
+    import json
+
+    from sqlalchemy import text
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    from engineroom.exercises.tools import place
+
+    with place({}):
+        engine = create_async_engine(url)
+        try:
+            if rows:
+                values = [
+                    {"c": code, "p": passenger, "e": None if extras is None else json.dumps(extras)}
+                    for code, passenger, extras in rows
+                ]
+                async with engine.begin() as conn:
+                    await conn.execute(
+                        text("create table booking (code text, passenger text, extras json)")
+                    )
+                    await conn.execute(text("insert into booking values (:c, :p, :e)"), values)
+            for part, meal in questions:
+                async with engine.connect() as conn:
+                    found = list(await find(conn, part, meal))
+                yield found
+        finally:
+            await engine.dispose()
+
+
+@lesson.exercise(
+    "find",
+    kind="coroutine function",
+    points=4,
+    measures=("sqlite_testing.portable",),
+    task="Write `find(conn, part, meal)`: the codes, sorted, of the bookings with `part` in the "
+    "passenger's name, in whatever case, and whose `extras` have this `meal`. It finds the same "
+    "on SQLite and on Postgres.",
+    hints=(
+        "Which of LIKE, ILIKE, @> and ->> are known to both, and do they mean the same on both?",
+        (
+            "Do not write the SQL yourself: SQLAlchemy knows both dialects. A text column has "
+            "`icontains`, a JSON column can be indexed. What if somebody types a %?"
+        ),
+        (
+            "`booking.c.passenger.icontains(part, autoescape=True)` and "
+            '`booking.c.extras["meal"].as_string() == meal`'
+        ),
+    ),
+    slips=(
+        Slip(
+            "postgres_only",
+            "LITE-41",
+            "SQLite does not know an operator of yours, so no test can run this query there.",
+            (
+                """
+                from sqlalchemy import text
+                async def find(conn, part, meal):
+                    rows = await conn.execute(text(
+                        "select code from booking where passenger ilike '%' || :part || '%'"
+                        " and extras ->> 'meal' = :meal order by code"),
+                        {'part': part, 'meal': meal})
+                    return rows.scalars().all()
+                """,
+                """
+                from sqlalchemy import Column, MetaData, String, Table, select
+                from sqlalchemy.dialects.postgresql import JSONB
+                booking = Table('booking', MetaData(), Column('code', String),
+                                Column('passenger', String), Column('extras', JSONB))
+                async def find(conn, part, meal):
+                    rows = await conn.execute(
+                        select(booking.c.code).order_by(booking.c.code)
+                        .where(booking.c.passenger.icontains(part, autoescape=True))
+                        .where(booking.c.extras.contains({'meal': meal})))
+                    return list(rows.scalars())
+                """,
+            ),
+        ),
+        Slip(
+            "lite_only",
+            "LITE-42",
+            "It works on SQLite, and Postgres refuses it: that is a test which passes for a query "
+            "that cannot run.",
+            (
+                """
+                from sqlalchemy import text
+                async def find(conn, part, meal):
+                    rows = await conn.execute(text(
+                        "select code from booking where instr(lower(passenger), lower(:part))"
+                        " and json_extract(extras, '$.meal') = :meal order by code"),
+                        {'part': part, 'meal': meal})
+                    return rows.scalars().all()
+                """,
+                """
+                from sqlalchemy import JSON, Column, MetaData, String, Table, func, select
+                booking = Table('booking', MetaData(), Column('code', String),
+                                Column('passenger', String), Column('extras', JSON))
+                async def find(conn, part, meal):
+                    rows = await conn.execute(
+                        select(booking.c.code).order_by(booking.c.code)
+                        .where(booking.c.passenger.icontains(part, autoescape=True))
+                        .where(func.json_extract(booking.c.extras, '$.meal') == meal))
+                    return list(rows.scalars())
+                """,
+            ),
+        ),
+        Slip(
+            "case",
+            "LITE-43",
+            "On SQLite you find the passenger and on Postgres you do not: LIKE minds the case "
+            "there.",
+            (
+                """
+                from sqlalchemy import JSON, Column, MetaData, String, Table, select
+                booking = Table('booking', MetaData(), Column('code', String),
+                                Column('passenger', String), Column('extras', JSON))
+                async def find(conn, part, meal):
+                    rows = await conn.execute(
+                        select(booking.c.code).order_by(booking.c.code)
+                        .where(booking.c.passenger.contains(part, autoescape=True))
+                        .where(booking.c.extras['meal'].as_string() == meal))
+                    return list(rows.scalars())
+                """,
+                """
+                from sqlalchemy import text
+                async def find(conn, part, meal):
+                    escaped = part.replace('!', '!!').replace('%', '!%').replace('_', '!_')
+                    rows = await conn.execute(text(
+                        "select code from booking where passenger like :part escape '!'"
+                        " and extras ->> 'meal' = :meal order by code"),
+                        {'part': f'%{escaped}%', 'meal': meal})
+                    return [code for (code,) in rows]
+                """,
+            ),
+        ),
+        Slip(
+            "wildcards",
+            "LITE-44",
+            "Somebody searched for a name with a sign that LIKE takes for `anything`, and you "
+            "found passengers who have another one.",
+            (
+                """
+                from sqlalchemy import JSON, Column, MetaData, String, Table, select
+                booking = Table('booking', MetaData(), Column('code', String),
+                                Column('passenger', String), Column('extras', JSON))
+                async def find(conn, part, meal):
+                    rows = await conn.execute(
+                        select(booking.c.code).order_by(booking.c.code)
+                        .where(booking.c.passenger.ilike(f'%{part}%'))
+                        .where(booking.c.extras['meal'].as_string() == meal))
+                    return list(rows.scalars())
+                """,
+                """
+                from sqlalchemy import text
+                async def find(conn, part, meal):
+                    rows = await conn.execute(text(
+                        "select code from booking where lower(passenger) like :part"
+                        " and extras ->> 'meal' = :meal order by code"),
+                        {'part': f'%{part.lower()}%', 'meal': meal})
+                    return [code for (code,) in rows]
+                """,
+            ),
+        ),
+        Slip(
+            "as_text",
+            "LITE-45",
+            "You found a booking in whose extras the word stands, but not as its meal: JSON is "
+            "more than text.",
+            (
+                """
+                from sqlalchemy import text
+                async def find(conn, part, meal):
+                    escaped = part.replace('!', '!!').replace('%', '!%').replace('_', '!_')
+                    rows = await conn.execute(text(
+                        "select code from booking where lower(passenger) like :part escape '!'"
+                        " and cast(extras as text) like :meal order by code"),
+                        {'part': f'%{escaped.lower()}%', 'meal': f'%{meal}%'})
+                    return [code for (code,) in rows]
+                """,
+                """
+                from sqlalchemy import JSON, Column, MetaData, String, Table, cast, select
+                booking = Table('booking', MetaData(), Column('code', String),
+                                Column('passenger', String), Column('extras', JSON))
+                async def find(conn, part, meal):
+                    rows = await conn.execute(
+                        select(booking.c.code).order_by(booking.c.code)
+                        .where(booking.c.passenger.icontains(part, autoescape=True))
+                        .where(cast(booking.c.extras, String).contains(f'"{meal}"')))
+                    return list(rows.scalars())
+                """,
+            ),
+        ),
+    ),
+    right=(
+        """
+        from sqlalchemy import JSON, Column, MetaData, String, Table, select
+        booking = Table(
+            "booking",
+            MetaData(),
+            Column("code", String),
+            Column("passenger", String),
+            Column("extras", JSON),
+        )
+        async def find(conn, part, meal):
+            rows = await conn.execute(
+                select(booking.c.code)
+                .where(booking.c.passenger.icontains(part, autoescape=True))
+                .where(booking.c.extras["meal"].as_string() == meal)
+                .order_by(booking.c.code)
+            )
+            return list(rows.scalars())
+        """,
+        """
+        from sqlalchemy import text
+        class Find:
+            sql = text('''select code from booking where lower(passenger) like lower(:part)
+                       escape '!' and extras ->> 'meal' = :meal order by code''')
+            async def __call__(self, conn, part, meal):
+                for sign in '!%_':
+                    part = part.replace(sign, '!' + sign)
+                rows = await conn.execute(self.sql, {'part': f'%{part}%', 'meal': meal})
+                return tuple(row.code for row in rows)
+        find = Find()
+        """,
+        """
+        from typing import Any, Optional
+        from functools import partial
+        from sqlmodel import JSON, Column, Field, SQLModel, func, select
+        class Booking(SQLModel, table=True):
+            code: str = Field(primary_key=True)
+            passenger: str
+            extras: Optional[dict[str, Any]] = Field(sa_column=Column(JSON))
+        async def search(model, conn, part, meal):
+            name = func.replace(func.lower(model.passenger), part.lower(), '')
+            question = select(model.code).where(name != func.lower(model.passenger))
+            question = question.where(model.extras['meal'].as_string() == meal)
+            return sorted((await conn.execute(question)).scalars())
+        find = partial(search, Booking)
+        """,
+        """
+        import json
+        from sqlalchemy import text
+        async def find(conn, part, meal):
+            found = []
+            async for code, passenger, extras in await conn.stream(text(
+                    'select code, passenger, extras from booking order by code')):
+                extras = json.loads(extras) if isinstance(extras, str) else extras
+                if part.casefold() in passenger.casefold() and (extras or {}).get('meal') == meal:
+                    found.append(code)
+            return found
+        """,
+    ),
+)
+async def find(trial: Trial) -> None:
+    draw, lab = trial.draw, trial.lab
+    await trial.witness.execute("create table booking (code text, passenger text, extras jsonb)")
+    places = ("sqlite+aiosqlite:///desk.db", *draw.sample([lab.url, lab.psycopg_url], 2))
+    for url, refusal in zip(places, ("LITE-41", "LITE-42", "LITE-42"), strict=True):
+        rows, questions, wanted, decoys = _passengers(draw)
+        if refusal == "LITE-42":
+            await trial.witness.execute("truncate booking")
+            for code, passenger, extras in rows:
+                values = (code, passenger, None if extras is None else json.dumps(extras))
+                await trial.witness.execute("insert into booking values ($1, $2, $3)", *values)
+        filled = rows if refusal == "LITE-41" else []
+        steps = trial.subject.steps(searches, url, filled, questions)
+        for expected, wrong in zip(wanted, decoys, strict=True):
+            outcome = await steps.outcome()
+            if outcome.failure is not None and not outcome.failure.is_a("DBAPIError"):
+                raise SubjectFailed(outcome.failure)
+            expect(outcome.ok, refusal)
+            listed = type(outcome.value) is list and all(type(c) is str for c in outcome.value)
+            expect(listed, "LITE-46", "`find` returns a list of codes.")
+            for code in wrong:
+                expect(code not in outcome.value, wrong[code])
+            lost = "LITE-43" if refusal == "LITE-42" else "LITE-46"
+            found = set(expected) <= set(outcome.value)
+            expect(found, lost, "" if refusal == "LITE-42" else "You missed a booking on SQLite.")
+            expect(outcome.value == expected, "LITE-46", "You found others, or in another order.")
+
+
+_Row = tuple[str, str, dict[str, str] | None]
+
+
+def _passengers(
+    draw: Draw,
+) -> tuple[list[_Row], list[list[str]], list[list[str]], list[dict[str, str]]]:
+    """Bookings, two questions with their answers, and what is found for the wrong reason."""
+    part, meal = draw.word(5), f"{draw.word(4)}'s {draw.word(4)}"
+    mixed = "".join(draw.choice([letter, letter.upper()]) for letter in part)
+    sign, odd = draw.choice("%_"), draw.word(3)
+    named = {
+        "upper": (f"{draw.word(3)} Mc{part.upper()}", {"meal": meal, "note": draw.word()}),
+        "lower": (f"{part}{draw.word(2)}", {"meal": meal}),
+        "other": (draw.word(9), {"meal": meal}),
+        "hungry": (f"O'{part}", {"meal": draw.word()}),
+        "noted": (part.title(), {"note": meal, "meal": draw.word()}),
+        "none": (part, None),
+        "empty": (part, {}),
+        "signed": (f"{odd.upper()}{sign}{part}", {"meal": meal}),
+        "unsigned": (f"{odd}q{part}", {"meal": meal}),
+    }
+    codes = ["".join(draw.sample("ABCDEFGHJKLMNPQRSTUVWXYZ", 6)) for _ in named]
+    code = dict(zip(named, codes, strict=True))
+    rows = [(code[name], passenger, extras) for name, (passenger, extras) in named.items()]
+    draw.shuffle(rows)
+    questions = [[f"{odd}{sign}{part[:2]}".swapcase(), meal], [mixed, meal]]
+    everyone = sorted(code[name] for name in ("upper", "lower", "signed", "unsigned"))
+    decoys = [{code["unsigned"]: "LITE-44"}, {code["noted"]: "LITE-45"}]
+    return rows, questions, [[code["signed"]], everyone], decoys
+
+
 # -- fixtures ------------------------------------------------------------------------------
 
 
@@ -1141,13 +1466,13 @@ async def rehearse(conftest: Any, url: str, tests: str) -> AsyncIterator[Any]:
 
     class Listener:
         def pytest_runtest_logreport(self, report: Any) -> None:
-            words = "" if report.passed else str(report.longrepr)[-600:]
+            words = "" if report.passed else str(report.longrepr)[:3000]
             reports.append([report.nodeid.split("::")[-1], report.when, report.outcome, words])
 
     ini = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
     files = {"conftest.py": conftest, "test_desk.py": tests, "pytest.ini": ini}
     variables = {"DESK_URL": url, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
-    options = "-q --assert=plain --tb=short -p pytest_asyncio.plugin -p no:cacheprovider"
+    options = "-q --assert=plain --tb=line -p pytest_asyncio.plugin -p no:cacheprovider"
     said = io.StringIO()
     with place(files, variables), contextlib.redirect_stderr(said):
         command = [*options.split(), "-p", "no:faulthandler", "."]
@@ -1156,7 +1481,7 @@ async def rehearse(conftest: Any, url: str, tests: str) -> AsyncIterator[Any]:
     yield reports
 
 
-_TESTS = '''
+_TESTS = """
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
@@ -1174,7 +1499,7 @@ async def sold(session):
     return await conn.scalar(text("select count(*) from booking"))
 
 
-'''
+"""
 _SCENES = {
     "sells": (
         2,
@@ -1548,8 +1873,8 @@ async def fixtures(trial: Trial) -> None:
     begun = {name for name, when, outcome, _ in reports if (when, outcome) == ("setup", "passed")}
     for name, words in trouble:
         wanted = _ON_PURPOSE.get(name.removeprefix("test_").rstrip("0123456789_"), "")
-        expect(wanted and wanted in words, "LITE-55", f"pytest says: {_last_line(words)}")
-    expect(len(begun) == tests.count("async def test_"), "LITE-55", f"pytest: {_last_line(said)}")
+        expect(wanted and wanted in words, "LITE-55", f"pytest says: {_point(words)}")
+    expect(len(begun) == tests.count("async def test_"), "LITE-55", f"pytest: {_point(said)}")
     drawn = await witness.fetch("select last_value, is_called from public.ticket")
     expect(drawn[0]["is_called"] and drawn[0]["last_value"] == inserts, "LITE-56", _UNSEEN)
     left = await witness.fetch("select code from public.booking")
@@ -1567,16 +1892,19 @@ _SIGNS = {
 _UNSEEN = "Postgres counted other bookings than the tests have made."
 
 
-def _last_line(words: str) -> str:
+def _point(words: str) -> str:
+    """The one line that says what it was: pytest begins it with an E."""
     lines = [line.strip() for line in words.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "some tests were not run."
+    marked = [line[1:].strip() for line in lines if line.startswith("E  ")]
+    return [*marked, *lines[-1:], "some tests were not run."][0][:300]
 
 
 def _tests(draw: Draw) -> tuple[str, int]:
     """Tests in a drawn order, their codes drawn too; and how many rows they insert in all."""
     rest = [name for name in _SCENES if name != "sells_twice"]
-    # That one first: it tells a rollback that reaches too far, before anything has leaked.
-    scenes = ["sells_twice", *draw.sample(rest, len(rest)), draw.choice(rest)]
+    # That one first: it tells a rollback that reaches too far, before anything has leaked. And in
+    # the end one that commits.
+    scenes = ["sells_twice", *draw.sample(rest, len(rest)), "sells"]
     text, inserts = _TESTS, 0
     for number, name in enumerate(scenes):
         count, body = _SCENES[name]
@@ -1587,3 +1915,80 @@ def _tests(draw: Draw) -> tuple[str, int]:
         text += indent(f"assert await sold(session) == 0, '[found]'\n{body}\n\n\n", "    ")
         inserts += count
     return text, inserts
+
+
+lesson.codes |= {
+    "LITE-01": "An SQLite database in memory belongs to one connection, and `StaticPool` gives "
+    "that one to everybody. Whoever hands it back rolls it back, with all that others have begun on it. "
+    "A file has room for many connections.",
+    "LITE-02": "SQLite reads `references` and does nothing about it until a connection says "
+    "`pragma foreign_keys = on`. It is not stored in the file. Ask `pragma foreign_keys` on the "
+    "connection that you use.",
+    "LITE-03": "A pool opens connections when it needs them, and each begins with foreign keys "
+    "off. SQLAlchemy's event `connect` meets every new one, `first_connect` only the first.",
+    "LITE-04": "A file that is there already is opened, not emptied. Give it a new name at each "
+    "call: `uuid4().hex`, or a name of `tempfile`'s.",
+    "LITE-05": "After a commit the rows should lie in a file in `folder`, where one can look at "
+    "them when a test has failed. Open it with `sqlite3` and see.",
+    "LITE-11": "The driver begins a transaction before the first write, so a SELECT before it "
+    "stands outside and sees what may be old by then. A plain BEGIN takes no lock either. "
+    "`begin immediate` takes the lock for writing at once. It goes into the event `begin`, with "
+    "`isolation_level=None`, so that the driver does not begin too.",
+    "LITE-12": "`timeout` in `connect_args` is in seconds, and 5 unless you say otherwise; "
+    "`pragma busy_timeout` is in milliseconds and shows what is in force. `pool_timeout` is for "
+    "something else: it waits for the pool.",
+    "LITE-13": "Without a log, who writes has to wait at its commit until nobody reads. With "
+    "`pragma journal_mode = wal` readers go on with what they saw. Say it once a file, or at each "
+    "connect.",
+    "LITE-14": "Several sold at the same time, through two engines of yours, and in the end the "
+    "number of seats was wrong or somebody was refused. Every transaction has to take the lock "
+    "at its beginning, on every connection.",
+    "LITE-21": "SQLite keeps some promises: NOT NULL, UNIQUE, CHECK, and INTEGER PRIMARY KEY takes "
+    "whole numbers only. Try the script with `sqlite3.connect(':memory:').executescript(...)`.",
+    "LITE-22": "The SQLSTATE is the reason: 22P02 no such value of that type, 22001 too long, "
+    "22003 out of range, 22008 no such day, 23503 a key that points nowhere, 42803 a column beside "
+    "GROUP BY. Four of them, not one four times.",
+    "LITE-23": "A word that one database does not know fails at the first run, and you mend it. "
+    "Dangerous is what both can read and only one refuses. The card shows what Postgres said.",
+    "LITE-24": "Postgres took it as well. `'2'` is a number to both; `text` has no limit. Run the "
+    "script on Postgres and look.",
+    "LITE-25": "A list of at least four texts, please; each makes a table of the given name.",
+    "LITE-31": "SQLite has no type for a moment. SQLAlchemy writes the clock's time as text, and "
+    "the zone is not in it. `process_result_value` has to put it back.",
+    "LITE-32": "`replace(tzinfo=UTC)` keeps the hands of the clock where they are and changes the "
+    "moment. `astimezone(UTC)` keeps the moment. Use it on the way in.",
+    "LITE-33": "The database compares what is stored. As text, 09:00+09:00 stands after "
+    "01:00+00:00, and is an hour earlier. If all are in UTC, the text sorts like the time.",
+    "LITE-34": "`astimezone` takes a time without a zone for local time of this machine, wherever "
+    "that is. Raise when `value.utcoffset()` is None.",
+    "LITE-35": "A column may be NULL. Then `process_bind_param` and `process_result_value` get "
+    "None.",
+    "LITE-41": "ILIKE, @> and JSONB's methods are Postgres's. `icontains`, `ilike` and "
+    "`column['key'].as_string()` are translated for each database.",
+    "LITE-42": "`instr`, `json_extract`, `ifnull`, a number where a truth should stand: SQLite's "
+    "own. Compile your query for both: `print(query.compile(dialect=...))`.",
+    "LITE-43": "LIKE minds the case on Postgres and does not on SQLite (of a to z). Use "
+    "`icontains`, or `lower` on both sides.",
+    "LITE-44": "In a pattern % is anything and _ is any one sign. "
+    "`icontains(part, autoescape=True)` takes them as what they are.",
+    "LITE-45": 'As text, `{"note": "fish"}` has the word fish in it as well. Take the value of '
+    "the key: `column['meal'].as_string()`.",
+    "LITE-46": "A sorted list of codes was asked for, of all bookings that fit and of no others; "
+    "`extras` may be empty, or NULL.",
+    "LITE-51": "`pytest.fixture` hands an async generator on as it is. `@pytest_asyncio.fixture` "
+    "runs it. In strict mode, which is the default, each async test wants "
+    "`@pytest.mark.asyncio` as well.",
+    "LITE-52": "A session on a connection that has begun commits nothing, but its rollback goes "
+    "through to your transaction; what comes after is on its own, and is really committed. "
+    '`join_transaction_mode="create_savepoint"` keeps both inside.',
+    "LITE-53": "What is committed is committed. Either the test's commit is none, because your "
+    "transaction is around it, or you remove the rows at the end, also after a failure.",
+    "LITE-54": "pytest-asyncio gives each test a loop of its own, and asyncpg's connections belong "
+    "to theirs. Make the engine in a fixture for each test, or without a pool (`NullPool`), or let "
+    "all tests share one loop.",
+    "LITE-55": "A test that should pass did not, or pytest could not begin. Write your text to "
+    "`conftest.py`, and run pytest by hand as in the lesson.",
+    "LITE-56": "The tests sell through your `session`, on the database of DESK_URL, and Postgres "
+    "counts each try. It counted another number.",
+    "LITE-57": "A table or schema that you make for a test has to go when the test is over.",
+}

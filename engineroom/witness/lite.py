@@ -29,7 +29,8 @@ class Lite:
         try:
             self._database.executescript(script)
         except (sqlite3.Error, sqlite3.Warning, ValueError) as error:
-            return str(error) or type(error).__name__
+            words = str(error) or type(error).__name__
+            return f"no PRAGMA or ATTACH here ({words})" if "authoriz" in words else words
         return ""
 
     def has(self, table: str) -> bool:
