@@ -1919,7 +1919,8 @@ def _tests(draw: Draw) -> tuple[str, int]:
 
 lesson.codes |= {
     "LITE-01": "An SQLite database in memory belongs to one connection, and `StaticPool` gives "
-    "that one to everybody. Whoever hands it back rolls it back, with all that others have begun on it. "
+    "that one to everybody. Whoever hands it back rolls it back, with all that others have begun "
+    "on it. "
     "A file has room for many connections.",
     "LITE-02": "SQLite reads `references` and does nothing about it until a connection says "
     "`pragma foreign_keys = on`. It is not stored in the file. Ask `pragma foreign_keys` on the "
