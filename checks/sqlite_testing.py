@@ -852,8 +852,8 @@ async def log_book(
         async with engine.begin() as conn:
             await conn.execute(insert(book), {"id": -2, "at": None})
             nothing = await conn.scalar(select(book.c.at).where(book.c.id == -2))
-        yield nothing is None
         await engine.dispose()
+        yield nothing is None
 
 
 @lesson.exercise(
