@@ -1466,7 +1466,10 @@ async def rehearse(conftest: Any, url: str, tests: str) -> AsyncIterator[Any]:
 
     class Listener:
         def pytest_runtest_logreport(self, report: Any) -> None:
-            words = "" if report.passed else str(report.longrepr)[:3000]
+            # Lines that begin with an E say what it was; among the others may be the test itself.
+            told = str(report.longrepr).splitlines()
+            told = [line[1:] for line in told if line.startswith("E ")] or told
+            words = "" if report.passed else "\n".join(told)[:3000]
             reports.append([report.nodeid.split("::")[-1], report.when, report.outcome, words])
 
     ini = "[pytest]\nasyncio_default_fixture_loop_scope = function\n"
@@ -1496,12 +1499,14 @@ async def sell(session, code):
 
 async def sold(session):
     conn = await session.connection()
-    return await conn.scalar(text("select count(*) from booking"))
+    return await conn.scalar(text("select count(nextval('public.seen')) from booking"))
 
 
 """
-_SCENES = {
+_SCENES: dict[str, tuple[int, int, str]] = {
+    # How many rows are inserted, how many are seen, and the test itself.
     "sells": (
+        2,
         2,
         """
             await sell(session, 'A')
@@ -1513,6 +1518,7 @@ _SCENES = {
     ),
     "sells_twice": (
         2,
+        1,
         """
             await sell(session, 'A')
             await session.commit()
@@ -1526,6 +1532,7 @@ _SCENES = {
     ),
     "goes_on": (
         3,
+        2,
         """
             await sell(session, 'A')
             await session.rollback()
@@ -1538,9 +1545,18 @@ _SCENES = {
             assert await sold(session) == 2, '[undone]'
         """,
     ),
-    "forgets": (1, "await sell(session, 'A')"),
+    "forgets": (
+        0,
+        0,
+        """
+            for number in range(MANY):
+                await sell(session, str(number))
+            assert await sold(session) == MANY, '[undone]'
+        """,
+    ),
     "fails": (
         1,
+        0,
         """
             await sell(session, 'A')
             await session.commit()
@@ -1549,6 +1565,7 @@ _SCENES = {
     ),
     "breaks": (
         2,
+        0,
         """
             await sell(session, 'A')
             await session.commit()
@@ -1859,11 +1876,8 @@ _ON_PURPOSE = {"fails": "[on purpose]", "breaks": "IntegrityError"}
     ),
 )
 async def fixtures(trial: Trial) -> None:
-    witness, tests, inserts = trial.witness, *_tests(trial.draw)
-    await witness.execute("create sequence ticket")
-    await witness.execute(
-        "create table booking (number int default nextval('ticket'), code text unique)"
-    )
+    witness, (tests, happened) = trial.witness, _tests(trial.draw)
+    await witness.execute(_TICKETS)
     expect(trial.subject.kind == "str", "LITE-55", "`CONFTEST` should be a text: a conftest.py.")
     steps = trial.subject.steps(rehearse, trial.lab.url, tests)
     said, reports = await steps.next(), await steps.next()
@@ -1873,48 +1887,54 @@ async def fixtures(trial: Trial) -> None:
     begun = {name for name, when, outcome, _ in reports if (when, outcome) == ("setup", "passed")}
     for name, words in trouble:
         wanted = _ON_PURPOSE.get(name.removeprefix("test_").rstrip("0123456789_"), "")
-        expect(wanted and wanted in words, "LITE-55", f"pytest says: {_point(words)}")
-    expect(len(begun) == tests.count("async def test_"), "LITE-55", f"pytest: {_point(said)}")
-    drawn = await witness.fetch("select last_value, is_called from public.ticket")
-    expect(drawn[0]["is_called"] and drawn[0]["last_value"] == inserts, "LITE-56", _UNSEEN)
+        expect(wanted and wanted in words, "LITE-55", f"pytest says: {_line(words)}")
+    expect(len(begun) == tests.count("async def test_"), "LITE-55", f"pytest: {_line(said, -1)}")
+    counted = await witness.fetch("select last_value from public.ticket")
+    counted += await witness.fetch("select last_value from public.seen")
+    expect([row["last_value"] for row in counted] == happened, "LITE-56", _UNSEEN)
     left = await witness.fetch("select code from public.booking")
     expect(not left, "LITE-53", f"The tests are over, and {len(left)} of their rows stayed.")
     copies = await witness.fetch("select from pg_catalog.pg_class where relname = 'booking'")
     expect(len(copies) == 1, "LITE-57", "Tables that you made for the tests are still there.")
 
 
+# What a sequence has counted stays counted, whatever is rolled back: how many rows the tests have
+# inserted, and how many they have seen.
+_TICKETS = """
+    create sequence ticket;
+    create sequence seen;
+    create table booking (number int default nextval('ticket'), code text unique)
+"""
 _SIGNS = {
     "LITE-51": "requested an async fixture",
     "LITE-54": "different loop|loop is closed|another operation is in progress",
     "LITE-52": r"\[undone\]|\[kept\]",
     "LITE-53": r"\[found\]",
 }
-_UNSEEN = "Postgres counted other bookings than the tests have made."
+_UNSEEN = "Postgres counted other bookings than the tests make, or find, on your session."
 
 
-def _point(words: str) -> str:
-    """The one line that says what it was: pytest begins it with an E."""
+def _line(words: str, which: int = 0) -> str:
     lines = [line.strip() for line in words.splitlines() if line.strip()]
-    marked = [line[1:].strip() for line in lines if line.startswith("E  ")]
-    return [*marked, *lines[-1:], "some tests were not run."][0][:300]
+    return lines[which][:300] if lines else "some tests were not run."
 
 
-def _tests(draw: Draw) -> tuple[str, int]:
-    """Tests in a drawn order, their codes drawn too; and how many rows they insert in all."""
+def _tests(draw: Draw) -> tuple[str, list[int]]:
+    """Tests in a drawn order; how many rows they insert in all, and how many they see."""
     rest = [name for name in _SCENES if name != "sells_twice"]
     # That one first: it tells a rollback that reaches too far, before anything has leaked. And in
     # the end one that commits.
     scenes = ["sells_twice", *draw.sample(rest, len(rest)), "sells"]
-    text, inserts = _TESTS, 0
+    many = draw.randint(2, 30)
+    text, inserts, seen = _TESTS, many, many
     for number, name in enumerate(scenes):
-        count, body = _SCENES[name]
-        body = dedent(body).strip()
+        body = dedent(_SCENES[name][2]).strip().replace("MANY", str(many))
         for letter in "ABC":
             body = body.replace(f"'{letter}'", repr(f"{letter}-{draw.choice('123')}"))
         text += f"async def test_{name}_{number}(session):\n"
         text += indent(f"assert await sold(session) == 0, '[found]'\n{body}\n\n\n", "    ")
-        inserts += count
-    return text, inserts
+        inserts, seen = inserts + _SCENES[name][0], seen + _SCENES[name][1]
+    return text, [inserts, seen]
 
 
 lesson.codes |= {

@@ -32,24 +32,26 @@ from pathlib import Path
 from checks import sqlite_testing
 from engineroom import lab
 from engineroom.widgets import Grid, predict
-from sqlalchemy import JSON, Column, DateTime, Integer, MetaData, String, Table
+from sqlalchemy import JSON, Column, DateTime, Integer, MetaData, String, Table, TypeDecorator
 from sqlalchemy import event, insert, select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlmodel.ext.asyncio.session import AsyncSession
 
-folder = Path(tempfile.mkdtemp(prefix="desk-"))  # for the files of today
-MEMORY = "sqlite+aiosqlite://"
-
 # %% [markdown]
 # ## 1 · In memory, or in a file
 #
 # SQLite is no server. It is a library that reads and writes a file in your own process, or keeps
 # everything in memory. `aiosqlite` gives each connection a thread, so that your event loop goes on.
-# The URL says which of the two you get, and SQLAlchemy picks a pool to go with it:
+# The URL says which of the two you get, and SQLAlchemy picks a pool to go with it. (`folder` is for
+# today's files, and goes when your kernel goes.)
 
 # %% facts="0.55"
+temporary = tempfile.TemporaryDirectory(prefix="desk-")
+folder = Path(temporary.name)
+MEMORY = "sqlite+aiosqlite://"
+
 for url in (MEMORY, "sqlite+aiosqlite:///:memory:", f"sqlite+aiosqlite:///{folder}/desk.db"):
     print(f"{url.replace(str(folder), '.'):32}", type(create_async_engine(url).pool).__name__)
 
@@ -561,9 +563,6 @@ except TypeError as error:
 # the way in, one for the way out. This one keeps ferries' names in capitals:
 
 # %%
-from sqlalchemy import TypeDecorator
-
-
 class Shouted(TypeDecorator):
     """Text that is stored in capitals."""
 

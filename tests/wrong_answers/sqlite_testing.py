@@ -455,6 +455,19 @@ WRONG = {
         """,
         """
         CONFTEST = '''
+        import pytest
+        @pytest.hookimpl(hookwrapper=True)
+        def pytest_runtest_makereport(item, call):
+            outcome = yield
+            report = outcome.get_result()
+            report.outcome, report.longrepr = 'passed', None
+        @pytest.fixture
+        def session():
+            return None
+        '''
+        """,
+        """
+        CONFTEST = '''
         import os, uuid, pytest_asyncio
         from sqlalchemy import text
         from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
