@@ -35,7 +35,6 @@ class Lite:
 
     def has(self, table: str) -> bool:
         """Whether there is a table of this name."""
-        self._database.set_progress_handler(None, 0)
         found = self._database.execute("select count(*) from sqlite_master where name = ?", [table])
         return bool(found.fetchone()[0])
 
