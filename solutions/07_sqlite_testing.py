@@ -436,7 +436,7 @@ predict(
 # %% facts="0.48" tags=["predict"]
 promises = {
     "an integer": ("n integer", "'two'"),
-    "at most 3 signs": ("n varchar(3)", "'Puffin'"),
+    "max 3 signs": ("n varchar(3)", "'Puffin'"),
     "up to 32767": ("n smallint", "99999"),
     "a day": ("n date", "'2026-02-30'"),
     "a key that exists": ("n int primary key, up int references pier", "1, 99"),
@@ -471,8 +471,8 @@ for question in (
     "select 'Gull' ilike 'gull'",
     "select true + 1",
 ):
-    lite, desk = await both(question)
-    print(f"{question:28} SQLite: {lite:36} Postgres: {desk}")
+    one, other = await both(question)
+    print(f"{question:28} SQLite: {one:36} Postgres: {other}")
 
 # %% [markdown]
 # Where one of them refuses, your first run tells. Read the first two lines again: both answer, and
@@ -575,11 +575,13 @@ class Shouted(TypeDecorator):
         return None if value is None else value.title()
 
 
-async with lite.connect() as conn:
-    ferry = select(Column("ferry", Shouted()), text("ferry")).select_from(
-        text("(select upper('tern') as ferry)")
-    )
-    print((await conn.execute(ferry)).one())
+ferries = Table("ferries", MetaData(), Column("name", Shouted))
+async with lite.begin() as conn:
+    await conn.run_sync(ferries.metadata.drop_all)
+    await conn.run_sync(ferries.metadata.create_all)
+    await conn.execute(insert(ferries), {"name": "Tern"})
+    print("stored:", await conn.scalar(text("select name from ferries")))
+    print("and back in Python:", await conn.scalar(select(ferries)))
 
 # %% [markdown]
 # ### Exercise: `harbour_time`
