@@ -8,7 +8,11 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+)
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
@@ -16,6 +20,7 @@ from typing import Any, Self
 
 import asyncpg
 
+from engineroom.witness.lite import Lite
 from engineroom.witness.relay import Relay
 from engineroom.witness.safe import Safe
 from engineroom.witness.stage import Actor, actors, knocking
@@ -245,6 +250,10 @@ class Witness:
     def relay(self, url: str) -> Relay:
         """A way to where ``url`` leads on which all that a program says is counted."""
         return Relay(url, self.doors.pop().dup() if self.doors else None)
+
+    def lite(self) -> AbstractContextManager[Lite]:
+        """An empty SQLite database that no answer can reach: to hear what SQLite says itself."""
+        return contextlib.closing(Lite())
 
     def app(self) -> AppRole:
         """The app role, with nothing granted: try what it may do, or change its password."""
