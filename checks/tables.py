@@ -1172,12 +1172,14 @@ async def three_workers(
     yield None
     workers += [Worker(lambda: start(url, names)) for _ in range(2)]
     results = [asyncio.ensure_future(worker.result()) for worker in workers]
-    await asyncio.wait(results, return_when=asyncio.FIRST_COMPLETED)
-    yield None
+    left = set(results[1:])
+    while left:
+        _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+        yield 2 - len(left)
     yield [await result for result in results]
     for worker in workers:
         worker.end()
-    helpless = Worker(lambda: start(stranger, names))
+    helpless = Worker(lambda: start(stranger, [f"{name}s" for name in names]))
     if (yield await helpless.result()) == "in one process":
         attempts = Attempts()
         both = [asyncio.ensure_future(start(url, names)) for _ in range(2)]
@@ -1415,7 +1417,7 @@ async def once_only(trial: Trial) -> None:
     async with witness.gate() as gate:
         await steps.next()
         await gate.reached(1)
-        await _all_stand_or_one_ends(witness, asyncio.create_task(steps.next()), gate)
+        await _all_stand_or_end(witness, steps, gate)
     results = await steps.next()
     made, refused = await _made(witness, names), await steps.next()
     crashed = [str(said) for said in results if said != "done"]
@@ -1445,23 +1447,30 @@ async def _made(witness: Any, names: list[str]) -> list[str]:
     return [str(row["tablename"]) for row in rows]
 
 
-async def _all_stand_or_one_ends(witness: Any, ended: "asyncio.Task[Any]", gate: Any) -> None:
-    """Open the gate when all three have come to where they wait, or one goes on without."""
-    stood: set[int] = set()
+async def _all_stand_or_end(witness: Any, steps: Any, gate: Any) -> None:
+    """Open the gate when each of three workers stands there, or has gone on without waiting."""
+    asked: dict[int, set[Any]] = {}
+    ended, ending = 0, asyncio.create_task(steps.next())
 
-    def all_stand(found: list[Any]) -> bool:
+    def counted(found: list[Any]) -> bool:
+        for backend in found:
+            if _ASKS.search(backend.query):
+                asked.setdefault(backend.pid, set()).add(backend.asked_at)
         # Whoever asks for a lock again and again, and never waits for it, stands there too.
-        stood.update(b.pid for b in found if b.waits_for == "Lock" or _ASKS.search(b.query))
-        return len(stood) >= 3
+        again = {pid for pid, moments in asked.items() if len(moments) > 2}
+        standing = again | {b.pid for b in found if b.waits_for == "Lock"}
+        return ending.done() or len(standing) + ended >= 3
 
-    standing = asyncio.create_task(witness.see(all_stand))
     try:
-        await asyncio.wait({standing, ended}, return_when=asyncio.FIRST_COMPLETED)
-        await gate.open()
-        await ended
+        while ended < 2:
+            await witness.see(counted)
+            if not ending.done():
+                await gate.open()
+            ended = int(await ending)
+            if ended < 2:
+                ending = asyncio.create_task(steps.next())
     finally:
-        standing.cancel()
-        await asyncio.gather(standing, return_exceptions=True)
+        ending.cancel()
 
 
 _ASKS = re.compile(r"try_advisory|nowait", re.IGNORECASE)

@@ -147,8 +147,10 @@ def _high(box: Box) -> float:
 
 def _box(x: float, y: float, box: Box) -> str:
     parts = [
-        (f"<rect x='{x:g}' y='{y:g}' width='{_WIDE}' height='{_high(box):g}' rx='6' "
-        f"fill='#ffffff' stroke='{LINE}' stroke-width='1.5'/>"),
+        (
+            f"<rect x='{x:g}' y='{y:g}' width='{_WIDE}' height='{_high(box):g}' rx='6' "
+            f"fill='#ffffff' stroke='{LINE}' stroke-width='1.5'/>"
+        ),
         f"<path d='M{x:g} {y + _HEAD:g}h{_WIDE}' stroke='{LINE}'/>",
         say(x + 12, y + 21, box.name, font_weight="bold", font_size="14"),
     ]
