@@ -110,9 +110,13 @@ for _ in range(2):
     except InvalidRequestError as error:
         print(str(error).partition(".")[0])
 
+for _ in range(2):
+    Table("crane", known, Column("n", Integer, index=True), extend_existing=True)
+print("with extend_existing:", [index.name for index in known.tables["crane"].indexes])
+
 # %% [markdown]
-# So a cell with models fails when it is run a second time. (`extend_existing`, which the full message
-# offers, changes the old table in place, and would enter an index twice.) In a notebook, in tests, or in
+# So a cell with models fails when it is run a second time. (The full message offers `extend_existing`: that
+# changes the old table in place, and then has its index twice.) In a notebook, in tests, or in
 # a function that makes models, give them a list of their own. A base class with its own `registry`
 # has one:
 
@@ -151,14 +155,24 @@ for name, kind, size, null in await ask(
     "select column_name, data_type, character_maximum_length, is_nullable"
     " from information_schema.columns where table_name = 'pier' order by ordinal_position"
 ):
-    print(f"{name:10} {kind}{f'({size})' if size else '':4} {'' if null == 'YES' else 'not null'}")
+    kind = f"{kind}({size})" if size else kind
+    print(f"{name:10} {kind:25} {'may be NULL' if null == 'YES' else 'not null'}")
 
 # %% [markdown]
 # - `str` is `character varying`, with a length only where the model has `max_length`.
 # - `| None` is what lets a column be empty: `remark` may be, the others may not.
-# - `datetime` is `timestamp with time zone`. (SQLAlchemy's own declarative classes make one *without*,
-#   unless you say `DateTime(timezone=True)`. A ferry leaves at one moment, on every clock.)
+# - `datetime` is `timestamp with time zone`: a ferry leaves at one moment, on every clock.
 #
+# The last one is SQLModel's doing. SQLAlchemy by itself, in its declarative classes and in `Table`, takes a
+# plain `DateTime` unless you say more:
+
+# %%
+from sqlalchemy import DateTime
+
+for kind in (DateTime(), DateTime(timezone=True)):
+    print(kind.compile(dialect=owner.dialect))
+
+# %% [markdown]
 # A `chart` draws the tables as the catalog has them:
 
 # %%
@@ -218,6 +232,7 @@ class Buoy(Rules, table=True):
     depth: float
     lit: bool = True
     colour: str = Field(default="red", sa_column_kwargs={"server_default": "red"})
+    laid_at: datetime = Field(sa_column_kwargs={"server_default": func.now()})
 
 
 await fresh()
@@ -229,13 +244,13 @@ for row in (
     "insert into buoy (depth) values (4)",
     "insert into buoy (depth, lit) values (4, true)",
 ):
-    print(await try_to(row), "-", row)
+    print((await try_to(row)).partition(" ")[0], "-", row)
 
 await chart(owner, "buoy")
 
 # %% [markdown]
 # The first is refused now, 23514. The second is refused because `lit = True` is a default of Python's, and
-# the row came by another way. `colour` needs nobody.
+# the row came by another way. `colour` and `laid_at` need nobody: a text, or `func.now()`, stands in the table.
 #
 # ### Your turn: the fleet
 #
@@ -248,7 +263,7 @@ await chart(owner, "buoy")
 # | `sailing` | `id`; `ferry_id`, points to a ferry; `departs_at`, a moment with its zone, with an index |
 # | `booking` | `id`; `sailing_id`, points to a sailing; `code`, six characters at most, unique; `passenger`; `note`, may be missing; `seats`, a number above 0, 1 if nobody says; `created_at`, a moment with its zone, now if nobody says |
 #
-# All but `note` have to be there. `id` is the primary key, and Postgres counts it up. Any way to write
+# All but `note` have to be there. `id` is the primary key, a number that Postgres gives. Any way to write
 # models is fine: SQLModel, SQLAlchemy's declarative classes, or `Table`.
 
 
@@ -506,21 +521,20 @@ predict(
 
 
 # %% facts="0.51" tags=["predict"]
-def ticket_table(metadata, *more):
-    return Table("ticket", metadata, Column("id", Integer, primary_key=True), *more)
+from sqlalchemy import String
+
+
+def ticket_table(length, *more):
+    return Table("ticket", MetaData(), Column("code", String(length), primary_key=True), *more)
 
 
 await fresh()
-for table in (
-    ticket_table(MetaData()),
-    ticket_table(MetaData(), Column("season", Integer, index=True)),
-):
+for table in (ticket_table(3), ticket_table(6, Column("season", Integer, index=True))):
     async with owner.begin() as conn:
         await conn.run_sync(table.metadata.create_all)
-    print("create_all: done;", "columns of the model:", table.columns.keys())
+    print("create_all, for", [f"{column.name} {column.type}" for column in table.columns])
 
-there = await chart(owner, "ticket")
-print("columns of the table:", [column.name for column in there.boxes[0].columns])
+print("Postgres has:", *repr(await chart(owner, "ticket")).splitlines())
 try:
     async with owner.connect() as conn:
         await conn.execute(table.select())
@@ -528,7 +542,7 @@ except DBAPIError as error:
     print(reason(error))
 
 # %% [markdown]
-# 42703, *undefined column*: at the first booking, and not at the start. That is why programs that live on use
+# No new column, no longer code, no index, and no word of it. Then 42703, *undefined column*: at the first booking, and not at the start. That is why programs that live on use
 # **migrations**, steps that change a table that is there; they are the subject of lesson 13. `create_all`
 # is for a database that is empty: in tests, and on the first day.
 #
@@ -714,7 +728,10 @@ kept = create_async_engine(lab.url)
 async with kept.begin() as conn:
     await conn.execute(text("select pg_advisory_lock(1851)"))
 
-held = "select count(*) from pg_locks where locktype = 'advisory'"
+held = """
+    select count(*) from pg_locks join pg_database on pg_database.oid = pg_locks.database
+    where locktype = 'advisory' and datname = current_database()
+"""
 print("committed, given back to the pool; locks held:", (await ask(held))[0][0])
 await kept.dispose()
 
@@ -860,7 +877,7 @@ print("app, after the grant:", await try_to("select * from pier", app_engine))
 await app_engine.dispose()
 
 # %% [markdown]
-# The role that makes tables may drop them. So in production the tables are made by one role, once, when a new
+# The role that makes tables may drop them, as lesson 06 showed. So in production the tables are made by one role, once, when a new
 # version goes out, and the workers log in as another one that may not even try. (Which rights it needs was
 # lesson 06.)
 #
@@ -908,7 +925,10 @@ with redirect_stdout(heard):
     await made.dispose()
 
 print("what it prints:", repr(heard.getvalue()))
-print("the URL, if you print it:", made.url.set(username="desk", host="quay", database="skerry"))
+print(
+    "the URL, if you print it:",
+    made.url.set(username="desk", host="quay", port=5432, database="skerry"),
+)
 
 # %% [markdown]
 # The second: a session that is made as most pages make it. What can a route still read, after its commit?
@@ -939,7 +959,7 @@ for arguments in ({}, {"expire_on_commit": False}):
 
 # %% exercise="tables.database_file"
 def database_py() -> str:
-    """The text of a database.py."""
+    """The text of a database.py: return '''...''', with the file between the quotes."""
     # <answer>
     return """
 import os
