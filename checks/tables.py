@@ -1767,6 +1767,8 @@ async def in_service(
     import linecache
     import sys
     import types
+    from contextlib import suppress
+    from importlib import import_module
     from textwrap import dedent
 
     from sqlalchemy import text
@@ -1775,6 +1777,10 @@ async def in_service(
     from engineroom.exercises.tools import Worker, let_pass, place
 
     pasted = dedent(database_py())
+    for package in ("fastapi", "pydantic_settings", "dotenv"):
+        if package in pasted:  # imported here once, and not in each worker
+            with suppress(ImportError):
+                import_module(package)
     name = "<your cell database.py>"
     linecache.cache[name] = (len(pasted), None, pasted.splitlines(keepends=True), name)
     yield None

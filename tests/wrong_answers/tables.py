@@ -215,6 +215,16 @@ WRONG = {
             ("await conn.run_sync(metadata.create_all)", "await conn.run_sync(metadata.drop_all)"),
         ),
         _but(_RETRY, ("raise\n", "return\n")),
+        """
+        from sqlalchemy import inspect, text
+        async def prepare(engine, metadata):
+            async with engine.begin() as conn:
+                there = await conn.run_sync(lambda c: inspect(c).get_table_names())
+                await conn.execute(text("select pg_advisory_xact_lock(5)"))
+                for table in metadata.sorted_tables:
+                    if table.name not in there:
+                        await conn.run_sync(table.create)
+        """,
     ],
     "tables.lifespan": [
         """
