@@ -40,6 +40,8 @@ class Backend:
     tls: str
     in_transaction: bool
     application: str
+    asked_at: Any = None
+    """When its last statement began: another moment, another statement, though it reads alike."""
 
 
 class Witness:
@@ -128,7 +130,7 @@ class Witness:
         rows = await self._eye.fetch(
             "select a.pid, a.usename, coalesce(a.state, '') as state, a.query,"
             " coalesce(a.wait_event_type, '') as waits, a.application_name,"
-            " a.xact_start is not null as open, coalesce(s.version, '') as tls"
+            " a.xact_start is not null as open, coalesce(s.version, '') as tls, a.query_start"
             " from pg_catalog.pg_stat_activity a left join pg_catalog.pg_stat_ssl s using (pid)"
             " where a.usename = any($1::name[]) and a.backend_type = 'client backend'"
             " and a.datname = $2 order by a.backend_start, a.pid",
@@ -145,6 +147,7 @@ class Witness:
                 r["tls"],
                 r["open"],
                 r["application_name"],
+                r["query_start"],
             )
             for r in rows
             if r["pid"] not in self._own
