@@ -6,7 +6,6 @@ import asyncio
 import os
 import types
 from collections.abc import Coroutine, Generator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -38,12 +37,12 @@ def _cancelled_at(stop_at: int, work: Coroutine[Any, Any, Any]) -> Generator[Any
             go_on = partial(steps.throw, error)
 
 
-@pytest.mark.parametrize("provider", ["embedded", "external"])  # one keeps connections for the next
+@pytest.mark.parametrize("kept", [0, 2])
 async def test_hanging_up_at_any_moment_leaves_nothing(
     real_postgres: RealPostgres,  # noqa: F811
-    provider: str,
+    kept: int,
 ) -> None:
-    tenancy = Tenancy(replace(real_postgres.server, provider=provider), MARK, "of no importance")
+    tenancy = Tenancy(real_postgres.server, MARK, "of no importance", keep_connections=kept)
     try:
         assert await _hang_up_ever_later(tenancy, real_postgres) >= 3
     finally:

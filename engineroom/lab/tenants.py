@@ -58,7 +58,9 @@ class Rights:
 class Tenancy:
     """Makes, keeps count of and removes what belongs to one lab on one server."""
 
-    def __init__(self, server: Server, mark: str, witness_password: str) -> None:
+    def __init__(
+        self, server: Server, mark: str, witness_password: str, *, keep_connections: int = 0
+    ) -> None:
         self._server = server
         self._prefix = f"er_{mark}_"
         # The bundled PgBouncer looks roles up inside the database it is asked for, by a function
@@ -75,8 +77,8 @@ class Tenancy:
         # Databases and roles that could not be dropped when it was their time.
         self._doomed: set[str] = set()
         self._staying: set[str] = set()
-        # Where the server is ours alone, an administrator's connection is kept for the next.
-        self._keep = 2 if server.provider == "embedded" else 0
+        # Administrator's connections that wait for the next: only where nobody counts them.
+        self._keep = keep_connections
         self._idle: list[asyncpg.Connection[Any]] = []
 
     @property
