@@ -12,13 +12,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import checks, course, newcomer, servers
+from benchmarks import checks, course, grading, newcomer, servers
 from benchmarks.measure import Row
 
 PARTS: dict[str, Callable[[], Iterator[Row]]] = {
     "servers": servers.rows,
     "checks": checks.rows,
     "course": course.rows,
+    "grading": grading.rows,
     "newcomer": newcomer.rows,
 }
 

@@ -268,6 +268,7 @@ async def set_out(together: Any, url: str, first_is_slow: bool) -> AsyncIterator
             word = await connection.scalar(sql, {"ferry": ferry})
         if slow:
             await back.wait()
+            await turns()  # whoever waits for the other one only has gone on by now
         back.set()
         return word
 
@@ -292,6 +293,28 @@ async def set_out(together: Any, url: str, first_is_slow: bool) -> AsyncIterator
     yield [type(item).__name__ for item in found] if several else type(found).__name__
     yield [item if isinstance(item, str) else None for item in found]
     await engine.dispose()
+
+
+async def set_out_often(together: Any, words: Any) -> AsyncIterator[Any]:
+    """Many pairs that come back at once. No task is forgotten, so that each has another address:
+    in a set they stand in whatever order that gives."""
+    import asyncio
+    import inspect
+
+    kept: list[Any] = []
+    found = []
+
+    def sail(word: str) -> Any:
+        async def sailing() -> str:
+            kept.append(asyncio.current_task())
+            return word
+
+        return sailing
+
+    for one, other in words:
+        pair = together(sail(one), sail(other))
+        found.append([*(await pair if inspect.isawaitable(pair) else pair)])
+    yield found
 
 
 @lesson.exercise(
@@ -423,6 +446,9 @@ async def together(trial: Trial) -> None:
         expect(found != words[::-1], "WELC-12")
         expect(found == words, "WELC-14", "These are not the results of the two.")
         await steps.outcome()
+    pairs = [[trial.draw.word(), trial.draw.word()] for _ in range(16)]
+    found = await trial.subject.steps(set_out_often, pairs).next()
+    expect(found == pairs, "WELC-12")
 
 
 def _are_results(kinds: Any) -> None:

@@ -11,6 +11,8 @@ from typing import TypeVar
 import pytest
 from lab_helpers import Lab, forget_home, make_home, stop_all_of
 
+pytest_plugins = ["judging"]
+
 # What the developer's shell says must not decide what is tested.
 for _name in [name for name in os.environ if name.startswith(("ENGINEROOM_", "PG"))]:
     del os.environ[_name]

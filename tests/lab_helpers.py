@@ -28,7 +28,8 @@ T = TypeVar("T")
 
 ROOT = Path(__file__).resolve().parent.parent
 IS_ROOT = os.geteuid() == 0
-PATIENCE = 30.0
+# Long: it decides nothing but how late a failure is told, and CI may be a slow machine.
+PATIENCE = 120.0
 
 needs_root = pytest.mark.skipif(
     not IS_ROOT, reason="needs root, to play several accounts: run the tests in a container"

@@ -9,7 +9,6 @@ from pathlib import Path
 import asyncpg
 import pytest
 import pytest_asyncio
-from lab_helpers import Lab
 
 from engineroom.errors import EngineRoomError
 from engineroom.exercises.court import _answer
@@ -21,17 +20,6 @@ from engineroom.exercises.tools import place
 from engineroom.witness import Witness
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def bench(common_lab: Lab) -> AsyncIterator[Bench]:
-    before = dict(os.environ)
-    os.environ |= common_lab.env
-    made = Bench()
-    yield made
-    await made.close()
-    os.environ.clear()
-    os.environ |= before
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -50,6 +50,12 @@ def class_folder(tmp_path: Path) -> Path:
         archive.writestr("__MACOSX/deep/._04_pooling.ipynb", "rubbish")
     (folder / "dee.ipynb").write_text("{ not json")
     (folder / "eve.ipynb").write_text(notebook(IMPORT, "def capped(*a):\n    while True: pass"))
+    (folder / "fay").mkdir()
+    for name in ("04_pooling.ipynb", "04_pooling (1).ipynb"):
+        (folder / "fay" / name).write_text(notebook(IMPORT, right))
+    (folder / "guy").mkdir()
+    (folder / "guy" / "03_urls.ipynb").write_text(notebook("import os"))
+    (folder / "guy" / "04_pooling.ipynb").write_text("{ not json")
     return folder
 
 
@@ -72,8 +78,12 @@ def test_a_class_is_graded(class_folder: Path, common_lab: Lab, tmp_path: Path) 
         'cy, "the quick"': ("passed", None, 3),
         "dee": ("unreadable", None, 0),
         "eve": ("timed_out", None, 0),
+        "fay": ("passed", None, 3),
+        "guy": ("unreadable", None, 0),
     }
+    assert "fay: pooling was handed in 2 times (`04_pooling.ipynb`, " in done.stderr
     assert "not JSON" in next(line["message"] for line in lines if line["learner"] == "dee")
+    assert "not JSON" in next(line["message"] for line in lines if line["learner"] == "guy")
     with open(out / "grades.csv", newline="") as file:
         table = {row["learner"]: row for row in csv.DictReader(file)}
     assert list(table["ada"]) == [

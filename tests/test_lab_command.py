@@ -235,9 +235,13 @@ def test_a_learner_runs_the_first_lesson(course: Path, env: dict[str, str], home
                 cells = json.loads(mine.read_text("utf-8"))["cells"]
             except ValueError:  # just being written
                 return False
-            return all(c["execution_count"] for c in cells if c["cell_type"] == "code")
+            code = [cell for cell in cells if cell["cell_type"] == "code"]
+            failed = [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
+            assert not failed, failed
+            return all(cell["execution_count"] for cell in code)
 
-        eventually(ran, "every cell has run, and the notebook is saved", 60)
+        # The kernel, the witness and the first checks start here, on a machine that may be slow.
+        eventually(ran, "every cell has run, and the notebook is saved", 180)
         assert outputs_of(mine) == expected
         assert page.locator(".jp-OutputArea-output").count() > 0
         scheme_and_host = f"http://{lab.address}/"

@@ -27,6 +27,8 @@ def page_text(lesson: Lesson) -> str:
 
 
 def page_is_current(root: Path, lesson: Lesson) -> bool:
+    if not lesson.codes:
+        return True
     try:
         return page_path(root, lesson).read_text("utf-8") == page_text(lesson)
     except OSError:
@@ -35,7 +37,7 @@ def page_is_current(root: Path, lesson: Lesson) -> bool:
 
 def write_page(root: Path, lesson: Lesson) -> bool:
     """Write the page if it says something else; True when it did."""
-    if not lesson.codes or page_is_current(root, lesson):
+    if page_is_current(root, lesson):
         return False
     path = page_path(root, lesson)
     path.parent.mkdir(parents=True, exist_ok=True)

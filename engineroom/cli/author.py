@@ -26,17 +26,20 @@ def build(
 ) -> None:
     """Build notebooks/ and solutions/*.ipynb from solutions/*.py."""
     from engineroom.authoring.build import Target, build_all, targets
-    from engineroom.authoring.pages import write_page
+    from engineroom.authoring.pages import page_is_current, page_path, write_page
     from engineroom.exercises.lessons import known_lessons
 
     root = course_root()
     stale = [target for target in targets(root, lessons) if force or not target.is_current()]
     if check:
-        for target in stale:
-            err.print(Text(f"{target.path.relative_to(root)} is stale."))
-        if stale:
+        old = [target.path for target in stale]
+        known = known_lessons().values()
+        old += [page_path(root, one) for one in known if not page_is_current(root, one)]
+        for path in old:
+            err.print(Text(f"{path.relative_to(root)} is stale."))
+        if old:
             err.print(Text("Next: engineroom build"))
-        raise typer.Exit(1 if stale else 0)
+        raise typer.Exit(1 if old else 0)
 
     def tell(target: Target) -> None:
         out.print(Text(f"built {target.path.relative_to(root)}"))

@@ -16,8 +16,7 @@ from engineroom.errors import EngineRoomError
 
 if TYPE_CHECKING:
     from engineroom.grading.batch import Tell
-    from engineroom.grading.gradebook import Gradebook
-    from engineroom.grading.run import Request
+    from engineroom.grading.run import Graded, Request
 
 JOBS = 4 * (os.cpu_count() or 1)  # grading waits more than it works
 
@@ -47,6 +46,7 @@ def grade(
 ) -> None:
     """Grade submissions: marks, a report, feedback, and files for a school's system."""
     from engineroom.grading.run import Request, UsageError
+    from engineroom.grading.sandbox import NoSandboxError
 
     request = Request(
         tuple(folders), out_folder, tuple(lesson or ()), tuple(only or ()), jobs, sandbox, timeout,
@@ -55,8 +55,8 @@ def grade(
     if sandbox == "none":
         err.print("Without a sandbox: what the submissions do, they do as you.")
     try:
-        book = asyncio.run(_grade(request))
-    except UsageError as error:
+        graded = asyncio.run(_grade(request))
+    except (UsageError, NoSandboxError) as error:
         report(error)
         raise typer.Exit(2) from None
     except KeyboardInterrupt:
@@ -66,11 +66,11 @@ def grade(
             )
         )
         raise typer.Exit(130) from None
-    _summary(book, out_folder)
-    raise typer.Exit(0 if book.all_graded else 1)
+    _summary(graded, out_folder)
+    raise typer.Exit(0 if graded.book.all_graded else 1)
 
 
-async def _grade(request: Request) -> Gradebook:
+async def _grade(request: Request) -> Graded:
     from engineroom.grading.run import prepare, run
 
     prepared = await prepare(request)
@@ -106,11 +106,15 @@ def _progress(total: int) -> Iterator[Tell]:
         yield advance
 
 
-def _summary(book: Gradebook, folder: Path) -> None:
+def _summary(done: Graded, folder: Path) -> None:
+    book = done.book
     graded = sum(row.status == "graded" for row in book.rows)
     out.print(f"{graded} of {len(book.rows)} graded; see {folder / 'report.html'}", markup=False)
     for row in book.rows:
         if row.status != "graded":
             err.print(f"{row.learner}: {row.status}. {row.reason}", markup=False)
+    for learner, remarks in done.remarks.items():
+        for remark in remarks:
+            err.print(f"{learner}: {remark}.", markup=False)
     for row in book.missing:
         err.print(f"{row.name}: nothing was handed in.", markup=False)

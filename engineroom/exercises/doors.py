@@ -27,7 +27,9 @@ def addresses(lab: dict[str, Any]) -> dict[str, Address]:
             continue
         parts = urlsplit(url)
         if parts.hostname and parts.port:
-            found[f"tcp:{parts.port}"] = (parts.hostname, parts.port)
+            # Ours all listen on the first; to look the name up takes a thread each time.
+            host = "127.0.0.1" if parts.hostname == "localhost" else parts.hostname
+            found[f"tcp:{parts.port}"] = (host, parts.port)
             folder = endpoint.get("socket_dir")
             if folder and PurePath(folder).is_relative_to(_TEMPORARY):
                 path = f"{folder}/.s.PGSQL.{parts.port}"

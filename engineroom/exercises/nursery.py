@@ -222,6 +222,19 @@ def warm_up_for_secrets() -> None:
         boto3.client("secretsmanager", region_name="eu-north-1")
 
 
+def _remember_entry_points() -> None:
+    """SQLAlchemy reads what every installed package announces, whenever it meets a dialect that
+    it does not know: half a second's work for ten answers, and always with the same result."""
+    from importlib import metadata
+
+    found: Any = metadata.entry_points()
+
+    def remembered(**chosen: Any) -> Any:
+        return found.select(**chosen) if chosen else found
+
+    metadata.entry_points = remembered
+
+
 def main() -> None:
     """Run as ``python -m engineroom.exercises.nursery --control FD``, by the judge."""
     arguments = argparse.ArgumentParser(description=__doc__)
@@ -232,6 +245,8 @@ def main() -> None:
     control = socket.socket(fileno=given.control)
     control.set_inheritable(False)
     warm_up()
+    if given.isolate:
+        _remember_entry_points()
     gc.collect()
     gc.freeze()  # so that forks share these pages for good
     if given.isolate:

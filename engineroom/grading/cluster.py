@@ -8,8 +8,8 @@ one was grading is graded by another.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from dataclasses import asdict
 from typing import Any, Self
 
 from engineroom.errors import EngineRoomError
@@ -24,9 +24,14 @@ _PATIENCE = 30
 class Cluster:
     """A scheduler's workers as graders. TLS is as Dask's own configuration has it."""
 
+    WAITING = 256
+    """So many submissions at least are at the scheduler, so that it sees how much is left to do:
+    workers that join find some, and a cluster that grows by itself knows to grow."""
+
     def __init__(self, address: str, sandbox: str, seconds: float | None) -> None:
         self._address = address
         self._how = (sandbox, seconds)
+        self._client: Any = None
 
     async def __aenter__(self) -> Self:
         try:
@@ -36,12 +41,16 @@ class Cluster:
                 "Grading on a cluster needs Dask, which is not installed.",
                 "pip install 'engineroom[cluster]'",
             ) from None
+        make: Any = Client
         try:
-            make: Any = Client
-            self._client = await make(self._address, asynchronous=True, timeout=10)
-        except (OSError, TimeoutError, ValueError, RuntimeError) as error:
+            self._client = make(self._address, asynchronous=True, timeout=10)
+            await self._client
+        except Exception as error:  # of its many kinds; a wrong certificate is a TypeError
+            with contextlib.suppress(Exception):
+                await self._client.close()
+            why = str(error).split("\n")[0] or type(error).__name__
             raise EngineRoomError(
-                f"No Dask scheduler answers at {self._address}: {type(error).__name__}.",
+                f"No Dask scheduler answers at {self._address}: {why.rstrip('.')}.",
                 "dask scheduler, then dask worker ADDRESS; and --cluster ADDRESS",
             ) from error
         try:
@@ -65,7 +74,7 @@ class Cluster:
     async def grade(self, work: Work) -> list[Line]:
         course = course_version(work.exercises)
         future = self._client.submit(
-            grade_on_worker, asdict(work), course, *self._how, pure=False, retries=_RETRIES
+            grade_on_worker, work.plain(), course, *self._how, pure=False, retries=_RETRIES
         )
         try:
             return [Line.model_validate(line) for line in await future]
@@ -98,13 +107,13 @@ def grade_on_worker(
     work: dict[str, Any], course: str, sandbox: str, seconds: float | None
 ) -> list[dict[str, Any]]:
     """What a worker is sent: one submission, and which version of the course it is for."""
-    exercises = tuple(work["exercises"])
-    if course_version(exercises) != course:
+    own = Work.from_plain(work)
+    if course_version(own.exercises) != course:
         raise RuntimeError("this worker has another version of the course")
-    key = (exercises, sandbox, seconds)
+    key = (own.exercises, sandbox, seconds)
     with _making:
         if key not in _stations:
-            _stations[key] = _Station(Grader(sandbox, exercises, seconds))
+            _stations[key] = _Station(Grader(sandbox, own.exercises, seconds))
     station = _stations[key]
-    lines = station.run(station.grader.grade(Work(**{**work, "exercises": exercises})))
+    lines = station.run(station.grader.grade(own))
     return [line.model_dump() for line in lines]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -11,35 +12,36 @@ from typing import Any, Self
 from engineroom.exercises.judge import Bench, judge
 from engineroom.exercises.lessons import find_exercise
 from engineroom.exercises.model import Exercise
-from engineroom.exercises.sources import Cell
 from engineroom.exercises.subject import Nursery
+from engineroom.grading.reading import Reading
 from engineroom.grading.results import Line
 from engineroom.grading.sandbox import Bubblewrap, find_sandbox
 from engineroom.lab.session import Lease
+from engineroom.witness import Warden
 
 DISK_LIMIT = 128 * 2**20
-_TRIES = 3
+_PAUSES = (0.3, 1.0, 3.0)
+"""Seconds until trouble of ours is over, perhaps: then the submission is graded again."""
 
 
 @dataclass(frozen=True)
 class Work:
-    """A submission as plain data: nothing in it runs, and JSON carries it."""
+    """A submission to be graded: nothing in it runs, and as plain data it travels."""
 
     learner: str
     attempt: int
     exercises: tuple[str, ...]
-    notebooks: tuple[dict[str, Any], ...] = ()
-    """Of each notebook its lesson (or None), and its cells: number, source, exercise."""
+    reading: Reading
 
-    def cells_for(self, lesson: str) -> list[Cell]:
-        """A lesson's answers are looked for in that lesson's notebook, so that a name which two
-        lessons use is not mistaken."""
-        return [
-            Cell(number, source, exercise)
-            for notebook in self.notebooks
-            if notebook["lesson"] in (lesson, None)
-            for number, source, exercise in notebook["cells"]
-        ]
+    def plain(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        said = {"learner": self.learner, "attempt": self.attempt}
+        return said | {"exercises": list(self.exercises), "reading": self.reading.plain()}
+
+    @classmethod
+    def from_plain(cls, said: Mapping[str, Any]) -> Self:
+        reading = Reading.from_plain(said["reading"])
+        return cls(said["learner"], said["attempt"], tuple(said["exercises"]), reading)
 
 
 @dataclass
@@ -53,6 +55,7 @@ class Grader:
     _shell: Bubblewrap | None = field(default=None, init=False)
     _nursery: Nursery = field(init=False)
     _lease: Lease = field(default_factory=lambda: Lease("grade", tenant=False), init=False)
+    _warden: Warden = field(default_factory=Warden, init=False)
     _leaving: set[asyncio.Future[None]] = field(default_factory=set, init=False)
 
     async def __aenter__(self) -> Self:
@@ -76,6 +79,7 @@ class Grader:
     async def _end(self) -> None:
         if self._leaving:
             await asyncio.wait(self._leaving)
+        await self._warden.close()
         await asyncio.to_thread(self._lease.leave)
         if self._shell is not None:
             self._shell.close()
@@ -83,15 +87,16 @@ class Grader:
     async def grade(self, work: Work) -> list[Line]:
         """A line for each exercise; or one that says why there are no marks."""
         why = ""
-        for _ in range(_TRIES):
+        for pause in (*_PAUSES, 0):
             try:
                 return await self._grade_once(work)
             except Exception as error:  # of ours or of the machine's: never one learner's mark
                 why = f"{type(error).__name__}: {error}".split("\n")[0]
+                await asyncio.sleep(pause)
         return [Line.trouble(work.learner, "ungraded", f"Grading failed: {why}", work.attempt)]
 
     async def _grade_once(self, work: Work) -> list[Line]:
-        bench = Bench(self._nursery, seconds=self.seconds, disk=DISK_LIMIT)
+        bench = Bench(self._nursery, seconds=self.seconds, disk=DISK_LIMIT, warden=self._warden)
         try:
             return [await self._line(bench, work, find_exercise(name)) for name in work.exercises]
         finally:
@@ -106,5 +111,5 @@ class Grader:
 
     async def _line(self, bench: Bench, work: Work, exercise: Exercise) -> Line:
         seed = f"{work.learner}/{exercise.id}"
-        verdict = await judge(bench, exercise, work.cells_for(exercise.lesson), seed)
+        verdict = await judge(bench, exercise, work.reading.cells_for(exercise), seed)
         return Line.of(work.learner, verdict, work.attempt)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -31,6 +31,8 @@ class Journal:
         self._go_on = go_on
         self._done: set[tuple[str, str]] = set()
         self._attempts: dict[str, int] = {}
+        self.remarks: dict[str, tuple[str, ...]] = {}
+        """What is worth a remark of each submission that is noted."""
 
     def __enter__(self) -> Self:
         self._out.mkdir(parents=True, exist_ok=True)
@@ -56,6 +58,7 @@ class Journal:
             whole += len(raw)
             length = note["end"]
             self._attempts[note["learner"]] = note["attempt"]
+            self.remarks[note["learner"]] = tuple(note.get("remarks", ()))
             if note["course"] == self._course:
                 self._done.add((note["learner"], note["digest"]))
         self._notes.truncate(whole)
@@ -78,14 +81,22 @@ class Journal:
     def next_attempt(self, learner: str) -> int:
         return self._attempts.get(learner, 0) + 1
 
-    def add(self, learner: str, digest: str, attempt: int, lines: Iterable[Line]) -> None:
+    def add(
+        self,
+        learner: str,
+        digest: str,
+        attempt: int,
+        lines: Iterable[Line],
+        remarks: Sequence[str] = (),
+    ) -> None:
         """Keep a submission's lines, then that it is done."""
         self._results.write("".join(line.text() for line in lines).encode())
         self._results.flush()
         note = {"learner": learner, "digest": digest, "course": self._course, "attempt": attempt}
-        note["end"] = self._results.tell()
+        note |= {"remarks": list(remarks), "end": self._results.tell()}
         self._notes.write(json.dumps(note).encode() + b"\n")
         self._notes.flush()
+        self._attempts[learner], self.remarks[learner] = attempt, tuple(remarks)
 
 
 def _parse(raw: bytes) -> dict[str, Any] | None:

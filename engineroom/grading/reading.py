@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
 from engineroom.errors import EngineRoomError
 from engineroom.exercises.lessons import known_lessons
@@ -37,7 +37,6 @@ __all__ = [
     "Reading",
     "Submission",
     "UnreadableError",
-    "find_submissions",
     "only",
     "parse",
     "read_submissions",
@@ -95,7 +94,8 @@ class Reading:
         for lesson in sorted(self.lessons):
             names = [notebook.name for notebook, of in self._each() if of == lesson]
             if len(names) > 1:
-                listed = ", ".join(f"`{shown(name)}`" for name in names)
+                listed = ", ".join(f"`{shown(name)}`" for name in names[:3])
+                listed += f" and {len(names) - 3} more" if len(names) > 3 else ""
                 remarks.append(
                     f"{lesson} was handed in {len(names)} times ({listed}); "
                     "of each exercise the last answer counts"
@@ -171,13 +171,6 @@ class Submission:
             tuple(shown(note) for note in findings.notes),
         )
 
-    def read(self) -> list[Notebook]:
-        """Its notebooks, or UnreadableError when there is none that can be read."""
-        found = self.reading()
-        if found.trouble:
-            raise UnreadableError(found.trouble)
-        return list(found.notebooks)
-
 
 def _why_nothing(findings: Findings) -> str:
     if findings.broken:
@@ -218,11 +211,6 @@ def read_submissions(folders: Iterable[Path], layout: Layout = "plain") -> Itera
             submissions[name] = Submission(name, places)
     for name in sorted(submissions):
         yield submissions[name]
-
-
-def find_submissions(folders: list[Path], layout: str = "plain") -> Iterator[Submission]:
-    """The older name."""
-    return read_submissions(folders, cast("Layout", layout))
 
 
 def only(submissions: Iterable[Submission], learners: Sequence[str]) -> list[Submission]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +14,9 @@ from engineroom.grading.batch import Batch, Grade, Tell, grade_batch, lessons_th
 from engineroom.grading.gradebook import Gradebook, counted
 from engineroom.grading.grader import Grader
 from engineroom.grading.journal import RESULTS
+from engineroom.grading.layouts import Layout
 from engineroom.grading.outputs import write_outputs
-from engineroom.grading.reading import Submission, find_submissions
+from engineroom.grading.reading import Submission, only, read_submissions
 from engineroom.grading.results import read_results
 from engineroom.grading.roster import Roster, read_roster
 
@@ -38,7 +38,7 @@ class Request:
     timeout: float | None = None
     resume: bool = False
     roster: Path | None = None
-    layout: str = "plain"
+    layout: Layout = "plain"
     cluster: str = ""
 
 
@@ -59,18 +59,17 @@ async def prepare(request: Request) -> Prepared:
             raise UsageError(
                 f"There is no lesson {name!r} in this version.", f"one of {', '.join(known)}"
             )
-    for folder in request.folders:
-        _look_into(folder)
     try:
         roster = read_roster(request.roster) if request.roster else None
+        # Names and places only: what lies there is read when its turn comes.
+        submissions = tuple(read_submissions(request.folders, request.layout))
+        chosen = tuple(only(submissions, request.only)) if request.only else submissions
     except EngineRoomError as error:
         raise UsageError(error.sentence, error.fix) from error
-    submissions = tuple(find_submissions(list(request.folders), request.layout))
     if not submissions:
         raise UsageError(
             "There is no submission in there.", "each should be a .ipynb, a folder or a .zip"
         )
-    chosen = _chosen(submissions, request.only)
     named = list(request.lessons) or await asyncio.to_thread(lessons_that_occur, submissions)
     if not named:
         raise UsageError(
@@ -80,15 +79,24 @@ async def prepare(request: Request) -> Prepared:
     return Prepared(Batch(submissions, tuple(named)), chosen, roster)
 
 
+@dataclass(frozen=True)
+class Graded:
+    """What came of it."""
+
+    book: Gradebook
+    remarks: Mapping[str, tuple[str, ...]]
+    """What an instructor may want to know of a learner's submission, graded or not."""
+
+
 async def run(
     request: Request, prepared: Prepared, tell: Tell, say: Callable[[str], None]
-) -> Gradebook:
+) -> Graded:
     """Grade, and write all outputs; what is graded is kept whatever happens."""
     batch = prepared.batch
     try:
-        async with _graders(request, batch, say) as grade:
-            await grade_batch(
-                batch, prepared.chosen, request.out, grade, tell, request.jobs,
+        async with _graders(request, batch, say) as (grade, jobs):
+            remarks = await grade_batch(
+                batch, prepared.chosen, request.out, grade, tell, jobs,
                 resume=request.resume, keep=bool(request.only),
             )  # fmt: skip
         lines = read_results(request.out / RESULTS)
@@ -102,22 +110,23 @@ async def run(
                 "make room, then the same command with --resume",
             ) from error
         raise first from error
-    return book
+    return Graded(book, remarks)
 
 
 @contextlib.asynccontextmanager
 async def _graders(
     request: Request, batch: Batch, say: Callable[[str], None]
-) -> AsyncIterator[Grade]:
+) -> AsyncIterator[tuple[Grade, int]]:
+    """What grades one submission, and how many of them at a time."""
     if request.cluster:
         from engineroom.grading.cluster import Cluster
 
         async with Cluster(request.cluster, request.sandbox, request.timeout) as cluster:
             say(f"Grading on {cluster.describe()}.")
-            yield cluster.grade
+            yield cluster.grade, max(request.jobs, cluster.WAITING)
     else:
         async with Grader(request.sandbox, batch.exercises, request.timeout) as grader:
-            yield grader.grade
+            yield grader.grade, request.jobs
 
 
 def _first(error: Exception) -> Exception:
@@ -125,35 +134,6 @@ def _first(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _look_into(folder: Path) -> None:
-    try:
-        next(os.scandir(folder), None)
-    except NotADirectoryError:
-        raise UsageError(
-            f"{folder} is no folder.", "name the folder that the submissions are in"
-        ) from None
-    except FileNotFoundError:
-        raise UsageError(
-            f"{folder} is no folder: it is not there.",
-            "name the folder that the submissions are in",
-        ) from None
-    except OSError as error:
-        raise UsageError(
-            f"{folder} cannot be read: {error.strerror}.", f"chmod +rx {folder}"
-        ) from None
-
-
-def _chosen(submissions: tuple[Submission, ...], only: tuple[str, ...]) -> tuple[Submission, ...]:
-    if not only:
-        return submissions
-    known = {submission.learner for submission in submissions}
-    unknown = sorted(set(only) - known)
-    if unknown:
-        some = ", ".join(sorted(known)[:8])
-        raise UsageError(f"Nobody is called {unknown[0]!r} in there.", f"one of {some}")
-    return tuple(s for s in submissions if s.learner in only)
 
 
 def _make_sure_of(out: Path) -> None:

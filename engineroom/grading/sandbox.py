@@ -25,6 +25,10 @@ _SYSTEM = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 _SETTINGS = ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime", "ssl")
 
 
+class NoSandboxError(EngineRoomError):
+    """Nothing here keeps submissions apart from this machine, so none is run."""
+
+
 class Bubblewrap:
     """The command lines that put a program into the sandbox."""
 
@@ -53,7 +57,7 @@ class Bubblewrap:
     def _bwrap(self) -> str:
         found = shutil.which("bwrap") or _from_the_wheel()
         if found is None:
-            raise EngineRoomError(
+            raise NoSandboxError(
                 "There is no bubblewrap here, which keeps submissions apart from this machine.",
                 "sudo make system-deps (or apt install bubblewrap), or --sandbox none",
             )
@@ -118,7 +122,7 @@ def find_sandbox(wanted: str) -> Bubblewrap | None:
     if wanted == "none":
         return None
     if sys.platform != "linux":
-        raise EngineRoomError(
+        raise NoSandboxError(
             "The sandbox needs Linux.", "grade in a container or WSL 2, or --sandbox none"
         )
     sandbox = Bubblewrap()
@@ -131,7 +135,7 @@ def find_sandbox(wanted: str) -> Bubblewrap | None:
     )
     if done.returncode:
         why = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
-        raise EngineRoomError(
+        raise NoSandboxError(
             f"The sandbox does not work here: {why}.",
             "sysctl kernel.unprivileged_userns_clone=1 (in a container: seccomp=unconfined and "
             "systempaths=unconfined), or --sandbox none",

@@ -171,7 +171,12 @@ class Keeper:
     async def _prepare(self, server: Server) -> None:
         from engineroom.lab.tenants import Tenancy
 
-        self._tenancy = Tenancy(server, self._state.mark, self._state.witness_password)
+        self._tenancy = Tenancy(
+            server,
+            self._state.mark,
+            self._state.witness_password,
+            keep_connections=2 if server.provider == "embedded" else 0,
+        )
         await self._tenancy.prepare()
 
     @property

@@ -15,11 +15,15 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from engineroom.lab.endpoints import postgres_endpoint
 from engineroom.lab.model import Endpoint, Server, Tenant
+
+if TYPE_CHECKING:
+    import trustme
 
 Mode = Literal["stranger", "other_name", "no_tls", "asks_password"]
 """What is wrong with it: a stranger's certificate, the lab's for another host name, no TLS at
@@ -128,10 +132,8 @@ class Stranger:
             assert self._cert_file is not None
             context.load_cert_chain(self._cert_file, self._key_file)
             return str(self._ca_file) if self._ca_file else None
-        import trustme  # 80 ms, and only this lesson needs it
-
-        authority = trustme.CA(organization_name="Somebody else entirely")
-        authority.issue_cert("localhost", "127.0.0.1", "::1").configure_cert(context)
+        authority, certificate = _somebody_else()
+        certificate.configure_cert(context)
         path = self._folder / "ca.pem"
         authority.cert_pem.write_to_path(path)
         return str(path)
@@ -387,6 +389,15 @@ async def _header(reader: asyncio.StreamReader) -> tuple[bytes, int]:
     if length < 0:
         raise ValueError("a message of negative length")
     return head[:1], length
+
+
+@cache
+def _somebody_else() -> tuple[trustme.CA, trustme.LeafCert]:
+    """A stranger and its certificate: the same one for every user of a lab, made at first use."""
+    import trustme  # 80 ms, and only this lesson needs it
+
+    authority = trustme.CA(organization_name="Somebody else entirely")
+    return authority, authority.issue_cert("localhost", "127.0.0.1", "::1")
 
 
 def _code(packet: bytes) -> int:

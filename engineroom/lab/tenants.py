@@ -58,7 +58,9 @@ class Rights:
 class Tenancy:
     """Makes, keeps count of and removes what belongs to one lab on one server."""
 
-    def __init__(self, server: Server, mark: str, witness_password: str) -> None:
+    def __init__(
+        self, server: Server, mark: str, witness_password: str, *, keep_connections: int = 0
+    ) -> None:
         self._server = server
         self._prefix = f"er_{mark}_"
         # The bundled PgBouncer looks roles up inside the database it is asked for, by a function
@@ -72,6 +74,12 @@ class Tenancy:
         self._witness: asyncio.Task[tuple[str, str]] | None = None
         self._left_out: tuple[str, ...] = ()
         self._scratching = asyncio.Lock()
+        # Databases and roles that could not be dropped when it was their time.
+        self._doomed: set[str] = set()
+        self._staying: set[str] = set()
+        # Administrator's connections that wait for the next: only where nobody counts them.
+        self._keep = keep_connections
+        self._idle: list[asyncpg.Connection[Any]] = []
 
     @property
     def left_out(self) -> tuple[str, ...]:
@@ -100,6 +108,9 @@ class Tenancy:
         if self._witness is not None:
             await asyncio.wait({self._witness}, timeout=5)
             self._witness.cancel()
+        self._keep = 0
+        while self._idle:
+            await self._idle.pop().close(timeout=2)
 
     async def create(self, pid: int) -> Tenant:
         """A new database with its roles, for the process ``pid``."""
@@ -131,8 +142,12 @@ class Tenancy:
     async def drop(self, tenant: Tenant) -> None:
         """Remove a tenant and end whatever is still connected to it."""
         if tenant.database.startswith(self._prefix):
-            async with self._admin() as admin:
-                await self._drop(admin, tenant.database)
+            try:
+                async with self._admin() as admin:
+                    await self._drop(admin, tenant.database)
+            except BaseException:
+                self._doomed.add(tenant.database)
+                raise
 
     async def scratch(self, password: str, *, anew: bool = False) -> Tenant:
         """The database of the person at the terminal: kept until they reset it."""
@@ -202,36 +217,41 @@ class Tenancy:
         self, key: str, note: dict[str, Any], owner_password: str, app_password: str
     ) -> Tenant:
         tenant = self._tenant(key, owner_password, app_password)
+        try:
+            async with self._admin() as admin:
+                await self._make(admin, tenant, note)
+            return await self._with_witness(tenant)
+        except BaseException as error:  # also when whoever asked has hung up, at any moment
+            with contextlib.suppress(asyncpg.PostgresError, *AWAY):
+                await self.drop(tenant)
+            if isinstance(error, AWAY) or not isinstance(error, asyncpg.PostgresError):
+                raise
+            raise EngineRoomError(
+                f"Postgres refused to make a database for this notebook: {error}.",
+                "engineroom doctor",
+            ) from error
+
+    async def _make(
+        self, admin: asyncpg.Connection[Any], tenant: Tenant, note: dict[str, Any]
+    ) -> None:
         database, owner, app = _name(tenant.database), _name(tenant.owner), _name(tenant.app)
-        async with self._admin() as admin:
-            try:
-                # One round trip for what may share a transaction; CREATE DATABASE may not.
-                await admin.execute(
-                    f"create role {owner} login connection limit {OWNER_CONNECTION_LIMIT} "
-                    f"password {_literal(owner_password)};"
-                    f"create role {app} login password {_literal(app_password)};"
-                    # An administrator who is no superuser may only give away, and end the
-                    # sessions of, roles that it is in.
-                    + ("" if self._rights.superuser else f"grant {owner}, {app} to current_user;")
-                )
-                await admin.execute(
-                    f"create database {database} owner {owner} template {self._template}"
-                )
-                await admin.execute(
-                    f"comment on database {database} is {_literal(json.dumps(note))};"
-                    f"revoke all on database {database} from public;"
-                    f"grant connect on database {database} to {', '.join([app, *self._poolers])}"
-                )
-            except BaseException as error:  # also when whoever asked has hung up
-                with contextlib.suppress(asyncpg.PostgresError, *AWAY):
-                    await self._drop(admin, tenant.database)
-                if isinstance(error, AWAY) or not isinstance(error, asyncpg.PostgresError):
-                    raise
-                raise EngineRoomError(
-                    f"Postgres refused to make a database for this notebook: {error}.",
-                    "engineroom doctor",
-                ) from error
-        return await self._with_witness(tenant)
+        self._doomed.discard(tenant.database)
+        self._staying -= {tenant.owner, tenant.app}
+        # One round trip for what may share a transaction; CREATE DATABASE may not.
+        await admin.execute(
+            f"create role {owner} login connection limit {OWNER_CONNECTION_LIMIT} "
+            f"password {_literal(tenant.owner_password)};"
+            f"create role {app} login password {_literal(tenant.app_password)};"
+            # An administrator who is no superuser may only give away, and end the
+            # sessions of, roles that it is in.
+            + ("" if self._rights.superuser else f"grant {owner}, {app} to current_user;")
+        )
+        await admin.execute(f"create database {database} owner {owner} template {self._template}")
+        await admin.execute(
+            f"comment on database {database} is {_literal(json.dumps(note))};"
+            f"revoke all on database {database} from public;"
+            f"grant connect on database {database} to {', '.join([app, *self._poolers])}"
+        )
 
     async def _drop(self, admin: asyncpg.Connection[Any], database: str) -> None:
         drop = f"drop database if exists {_name(database)} with (force)"
@@ -240,13 +260,25 @@ class Tenancy:
         except asyncpg.WrongObjectTypeError:  # its owner may make it a template
             await admin.execute(f"alter database {_name(database)} is_template false")
             await admin.execute(drop)
-        for role in (f"{database}_owner", f"{database}_app"):
+        # Somebody may have granted a role of another tenant something: then that role goes when
+        # their own database has gone.
+        for role in (f"{database}_owner", f"{database}_app", *sorted(self._staying)):
             await self._drop_role(admin, role)
+        while self._doomed:  # the next drop that succeeds takes along what failed before
+            other = self._doomed.pop()
+            try:
+                await self._drop(admin, other)
+            except asyncpg.PostgresError as error:
+                self._doomed.add(other)
+                log.warning("%s stays for now: %s", other, error)
+                break
 
     async def _drop_role(self, admin: asyncpg.Connection[Any], role: str) -> None:
         try:
             await admin.execute(f"drop role if exists {_name(role)}")
+            self._staying.discard(role)
         except asyncpg.DependentObjectsStillExistError as error:
+            self._staying.add(role)
             log.warning("%s stays: %s", role, error)
 
     async def _sweep(self, admin: asyncpg.Connection[Any]) -> None:
@@ -311,11 +343,25 @@ class Tenancy:
 
     @asynccontextmanager
     async def _admin(self, database: str | None = None) -> AsyncIterator[asyncpg.Connection[Any]]:
-        connection = await connect(self._server, database)
+        connection = self._kept() if database is None else None
+        connection = connection or await connect(self._server, database)
+        keep = False
         try:
             yield connection
+            keep = database is None and len(self._idle) < self._keep
         finally:
-            await connection.close(timeout=2)
+            if keep:
+                self._idle.append(connection)
+            else:
+                await connection.close(timeout=2)
+
+    def _kept(self) -> asyncpg.Connection[Any] | None:
+        """An administrator's connection that nobody uses, if one still stands."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+        return None
 
 
 async def connect(server: Server, database: str | None = None) -> asyncpg.Connection[Any]:

@@ -45,11 +45,13 @@ class Timeline:
         self._closed: set[int] = set()
         event.listen(self.engine.sync_engine, "connect", self._was_opened)
         event.listen(self.engine.sync_engine, "close", self._was_closed)
+        # How the garbage collector's connections end.
+        event.listen(self.engine.sync_engine, "close_detached", self._was_closed)
 
     def _was_opened(self, connection: Any, _: Any) -> None:
         self._pids[id(connection)] = pid_of(connection)
 
-    def _was_closed(self, connection: Any, _: Any) -> None:
+    def _was_closed(self, connection: Any, _: Any = None) -> None:
         self._closed.add(self._pids.pop(id(connection), 0))
 
     @property
@@ -63,7 +65,7 @@ class Timeline:
         pool: Any = self.engine.pool
         seen = await self._states()
         # A closed connection's backend needs a moment to leave the server's list.
-        for _ in range(200):
+        for _ in range(2_000):
             if not self._closed & set(seen):
                 break
             await asyncio.sleep(0.01)

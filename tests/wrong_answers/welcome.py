@@ -124,6 +124,18 @@ WRONG = {
         async def together(first, second):
             return [await function() for function in (first, second)]
         """,
+        """
+        import asyncio
+        async def together(first, second):
+            done, _ = await asyncio.wait({asyncio.ensure_future(f()) for f in (first, second)})
+            return [task.result() for task in done]
+        """,
+        """
+        import asyncio
+        async def together(first, second):
+            tasks = [asyncio.create_task(first()), asyncio.create_task(second())]
+            return tuple([await task for task in asyncio.as_completed(tasks)])
+        """,
     ],
     "welcome.keep": [
         """
