@@ -19,6 +19,7 @@ import signal
 import socket
 import struct
 import sys
+import time
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -45,6 +46,7 @@ class Nursery:
     def __post_init__(self) -> None:
         self._subjects: dict[int, int] = {}
         self._too_large: set[int] = set()
+        self._look_again = 0.0
         self._shares = Shares(self.memory)
         self._libc = ctypes.CDLL(None) if sys.platform == "linux" else None
         if self._libc is not None:
@@ -72,8 +74,9 @@ class Nursery:
                         with contextlib.suppress(BlockingIOError):
                             os.read(reading, 4096)
                         self._bury()
-                if watching:
-                    self._look()
+                if watching and time.monotonic() >= self._look_again:
+                    self._look()  # not at every birth and death: it reads all of /proc
+                    self._look_again = time.monotonic() + _WATCH
         finally:
             for pid in list(self._subjects):
                 self._kill(pid)

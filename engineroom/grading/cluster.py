@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import threading
 from typing import Any, Self
 
@@ -41,6 +42,8 @@ class Cluster:
                 "Grading on a cluster needs Dask, which is not installed.",
                 "pip install 'engineroom[cluster]'",
             ) from None
+        # That a worker was lost, and its work is done again, is nothing to warn anybody of.
+        logging.getLogger("distributed.client").setLevel(logging.ERROR)
         make: Any = Client
         try:
             self._client = make(self._address, asynchronous=True, timeout=10)
