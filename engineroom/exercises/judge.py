@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import time
 from collections.abc import AsyncIterator, Callable
@@ -34,10 +35,22 @@ from engineroom.exercises.sources import Cell, needed
 from engineroom.exercises.subject import Gone, Nursery, NurseryLost, Subject
 from engineroom.exercises.wire import BadFrame
 from engineroom.lab.session import Lease
-from engineroom.witness import Witness
+from engineroom.witness import Warden, Witness
 
 _DISK_LOOK = 0.3
+_PUZZLED = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
+"""What a check raises when an answer gave it text for a number, or nothing for a pair."""
+_IN_THE_WAY = (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
+_TROUBLE_OF_OURS = (
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.PostgresIOError,
+    asyncpg.InternalServerError,
+)
 _SIDES = ("tiny", "pgbouncer", "impostor", "secrets")
+
+
+log = logging.getLogger("engineroom.judge")
 
 
 class LabLost(EngineRoomError):
@@ -45,6 +58,13 @@ class LabLost(EngineRoomError):
 
     def __init__(self) -> None:
         super().__init__("Postgres was restarted during the check.", "run the check again")
+
+
+class Disturbed(EngineRoomError):
+    """Somebody else kept the server from working, so a failure says nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("Another answer kept Postgres from working.", "run the check again")
 
 
 class NotHere(EngineRoomError):
@@ -64,6 +84,9 @@ class Bench:
 
     disk: int | None = None
     """How large the database of an answer may become, in bytes."""
+
+    warden: Warden | None = None
+    """Where answers of several benches share a server: who sees to it that each gets its part."""
 
     _witness: Witness | None = field(default=None, init=False)
 
@@ -161,6 +184,9 @@ async def _decide(
             "not_attempted",
             f"Nothing to check yet: write `{exercise.answer}`, run its cell.",
         )
+    if bench.warden is not None:
+        await bench.warden.settled()
+    before = bench.warden.incidents if bench.warden else 0
     lab, witness = await _lab_and_witness(bench, exercise)
     lead_to: dict[str, Address] = {}
     files: dict[str, str] = {}
@@ -175,15 +201,33 @@ async def _decide(
             meet(subject)
         if witness is not None:
             witness.doors = subject.spare_doors
-        async with Doors(subject.doors, lead_to), _disk_limit(bench, witness, subject):
-            verdict = await _within(seconds, exercise, chosen, subject, witness, lab, draw)
-        if verdict.status != "passed" and witness is not None and not await witness.sees():
-            raise LabLost()
+        async with (
+            Doors(subject.doors, lead_to),
+            _disk_limit(bench, witness, subject),
+            _lock_limit(bench, witness, subject),
+        ):
+            try:
+                verdict = await _within(seconds, exercise, chosen, subject, witness, lab, draw)
+            except asyncpg.InsufficientResourcesError:
+                if bench.warden is not None:  # who was it?
+                    await bench.warden.look()
+                if not subject.excess:
+                    raise
+                verdict = _gone(exercise, Gone(None, excess=subject.excess))
+            if verdict.status != "passed" and witness is not None and not subject.excess:
+                if not await witness.sees():
+                    raise LabLost()
+                if bench.warden is not None and await bench.warden.disturbed(before):
+                    raise Disturbed()
         return verdict
     finally:
         if subject is not None:
             await subject.kill()
-        if witness is not None:
+        if bench.warden is not None:
+            await bench.warden.settled()
+        if subject is not None and subject.excess:
+            await bench.move()  # what it took is not given back at once
+        elif witness is not None:
             await _tidy(bench, witness)
 
 
@@ -224,16 +268,33 @@ async def _within(
         )
     except Gone as gone:
         return _gone(exercise, gone)
-    except (asyncpg.InterfaceError, asyncpg.PostgresError, ConnectionError):
-        if witness is None or not await witness.was_cut_off():
+    except _IN_THE_WAY as error:
+        if witness is None or not await witness.sees():
             raise
+        if await witness.was_cut_off():
+            return _verdict(
+                exercise, "crashed", "Your code ended the connection that its check stands on."
+            )
+        if not _is_theirs(error):
+            raise
+        log.info("%s: its check could not go on", exercise.id, exc_info=error)
         return _verdict(
-            exercise, "crashed", "Your code ended the connection that its check stands on."
+            exercise,
+            "crashed",
+            f"Your code left the database so that its check could not go on: {error}.",
         )
     except BadFrame as error:
         return _verdict(
             exercise, "crashed", f"Your code answered in a way no check asks for: {error}."
         )
+
+
+def _is_theirs(error: Exception) -> bool:
+    """Whether an answer's own database explains it. That the server stops or is full does not;
+    that a statement of the witness was cancelled does, for only its own role can do that."""
+    if isinstance(error, asyncpg.QueryCanceledError):
+        return True
+    return isinstance(error, asyncpg.PostgresError) and not isinstance(error, _TROUBLE_OF_OURS)
 
 
 @contextlib.asynccontextmanager
@@ -252,12 +313,29 @@ async def _disk_limit(
         await asyncio.wait({watching})
 
 
+@contextlib.asynccontextmanager
+async def _lock_limit(
+    bench: Bench, witness: Witness | None, subject: Subject
+) -> AsyncIterator[None]:
+    """End a subject that takes the locks of all, where others are at work on the same server."""
+    if bench.warden is None or witness is None:
+        yield
+        return
+
+    async def end() -> None:
+        subject.excess = "took so many locks that nobody else could have one"
+        await subject.kill()
+
+    async with bench.warden.watches(witness, end):
+        yield
+
+
 async def _watch_disk(witness: Witness, subject: Subject, limit: int) -> None:
     # Most answers are judged before the first look.
     while True:
         await asyncio.sleep(_DISK_LOOK)
         if await witness.size() > limit:
-            subject.filled_disk = True
+            subject.excess = "put more into its database than fits"
             await subject.kill()
             return
 
@@ -279,14 +357,15 @@ async def _try(
     trial = Trial(subject, witness, SimpleNamespace(**lab), draw)  # type: ignore[arg-type]
     try:
         await exercise.check_it(trial)
+    except _PUZZLED as error:
+        # A check reads replies as an honest subject gives them; its own bugs `verify` would tell.
+        log.info("%s: its check met a value it cannot use", exercise.id, exc_info=error)
+        raise BadFrame("a reply was of another type than the one asked for") from error
     except Refused as refused:
         sentence, slip = exercise.sentence_for(refused.code)
         return _verdict(exercise, "failed", refused.text or sentence, code=refused.code, slip=slip)
     except SubjectFailed as failed:
         return _raised(exercise, failed.failure)
-    except (TypeError, ValueError, LookupError, AttributeError):
-        # A check reads replies as an honest subject gives them; its own bugs `verify` would tell.
-        return _verdict(exercise, "crashed", "Your code answered in a way no check asks for.")
     left: dict[str, int] = {}
     with contextlib.suppress(TimeoutError):  # a note is not worth a mark
         left = await asyncio.wait_for(subject.left_behind(), 2)
@@ -317,8 +396,8 @@ def _raised(exercise: Exercise, failure: Failure) -> Verdict:
 
 
 def _gone(exercise: Exercise, gone: Gone) -> Verdict:
-    if gone.filled_disk:
-        return _verdict(exercise, "crashed", "Your code put more into its database than fits.")
+    if gone.excess:
+        return _verdict(exercise, "crashed", f"Your code {gone.excess}.")
     if gone.too_large:
         return _verdict(exercise, "out_of_memory", "Your code needed more memory than it may have.")
     name = signal.Signals(gone.by_signal).name if gone.by_signal else ""

@@ -38,13 +38,11 @@ class Shell(Protocol):
 class Gone(Exception):
     """The subject ended while it was asked something."""
 
-    def __init__(
-        self, status: int | None, *, too_large: bool = False, filled_disk: bool = False
-    ) -> None:
+    def __init__(self, status: int | None, *, too_large: bool = False, excess: str = "") -> None:
         super().__init__(status)
         self.status = status
         self.too_large = too_large
-        self.filled_disk = filled_disk
+        self.excess = excess
 
     @property
     def by_signal(self) -> int:
@@ -204,7 +202,8 @@ class Subject:
         self.birth = asyncio.Event()
         self.kind = ""
         self.answer = ""
-        self.filled_disk = False
+        self.excess = ""
+        """Of what it took too much, when the judge ended it for that."""
         self.doors: dict[str, socket.socket] = {}
         """In a sandbox: where the subject's side of each door leads to, by the door's name."""
         self.spare_doors: list[socket.socket] = []
@@ -236,7 +235,7 @@ class Subject:
         self.spare_doors = opened[len(names) :]
 
     def ended(self, status: int, *, too_large: bool = False) -> None:
-        self._over(Gone(status, too_large=too_large, filled_disk=self.filled_disk))
+        self._over(Gone(status, too_large=too_large, excess=self.excess))
 
     def lost(self) -> None:
         """The nursery ended, and everybody in it."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import stat
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import chdir, contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -180,3 +182,63 @@ def place(files: dict[str, str | bytes], variables: dict[str, str] | None = None
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+class Worker:
+    """A process of its own, forked from this one as a server forks its workers.
+
+    It runs ``work()`` in an event loop of its own and says how that ended. Then it lives on, with
+    all that it holds, until it is ended.
+    """
+
+    def __init__(self, work: Callable[[], Awaitable[Any]]) -> None:
+        self._hears, says = os.pipe()
+        self._pid = os.fork()
+        if not self._pid:
+            # A fresh thread has no running loop, and no task, from before the fork.
+            doing = threading.Thread(target=self._work, args=(work, says))
+            doing.start()
+            doing.join()
+            os._exit(0)
+        os.close(says)
+
+    @staticmethod
+    def _work(work: Callable[[], Awaitable[Any]], says: int) -> None:
+        async def run() -> None:
+            await work()
+
+        try:
+            with asyncio.Runner(loop_factory=SubjectLoop) as runner:
+                runner.run(run())
+                os.write(says, b"done")
+                os.close(says)
+                threading.Event().wait()  # the loop stays, and the connections that belong to it
+        except BaseException as error:
+            words = f"{type(error).__name__}: {error}"
+            os.write(says, words.encode(errors="replace")[:2000])
+
+    async def result(self) -> str:
+        """How it ended: ``done``, or the exception in words; empty if it just went."""
+        loop, said = asyncio.get_running_loop(), b""
+        while True:
+            ready: asyncio.Future[None] = loop.create_future()
+            loop.add_reader(self._hears, self._heard, ready)
+            try:
+                await ready
+            finally:
+                loop.remove_reader(self._hears)
+            part = os.read(self._hears, 4096)
+            if not part:
+                return said.decode(errors="replace")
+            said += part
+
+    @staticmethod
+    def _heard(ready: asyncio.Future[None]) -> None:
+        if not ready.done():
+            ready.set_result(None)
+
+    def end(self) -> None:
+        """End it, whatever it is doing."""
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+        os.close(self._hears)

@@ -17,9 +17,11 @@ from engineroom.grading.reading import Reading
 from engineroom.grading.results import Line
 from engineroom.grading.sandbox import Bubblewrap, find_sandbox
 from engineroom.lab.session import Lease
+from engineroom.witness import Warden
 
 DISK_LIMIT = 128 * 2**20
-_TRIES = 3
+_PAUSES = (0.3, 1.0, 3.0)
+"""Seconds until trouble of ours is over, perhaps: then the submission is graded again."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Grader:
     _shell: Bubblewrap | None = field(default=None, init=False)
     _nursery: Nursery = field(init=False)
     _lease: Lease = field(default_factory=lambda: Lease("grade", tenant=False), init=False)
+    _warden: Warden = field(default_factory=Warden, init=False)
     _leaving: set[asyncio.Future[None]] = field(default_factory=set, init=False)
 
     async def __aenter__(self) -> Self:
@@ -76,6 +79,7 @@ class Grader:
     async def _end(self) -> None:
         if self._leaving:
             await asyncio.wait(self._leaving)
+        await self._warden.close()
         await asyncio.to_thread(self._lease.leave)
         if self._shell is not None:
             self._shell.close()
@@ -83,15 +87,16 @@ class Grader:
     async def grade(self, work: Work) -> list[Line]:
         """A line for each exercise; or one that says why there are no marks."""
         why = ""
-        for _ in range(_TRIES):
+        for pause in (*_PAUSES, 0):
             try:
                 return await self._grade_once(work)
             except Exception as error:  # of ours or of the machine's: never one learner's mark
                 why = f"{type(error).__name__}: {error}".split("\n")[0]
+                await asyncio.sleep(pause)
         return [Line.trouble(work.learner, "ungraded", f"Grading failed: {why}", work.attempt)]
 
     async def _grade_once(self, work: Work) -> list[Line]:
-        bench = Bench(self._nursery, seconds=self.seconds, disk=DISK_LIMIT)
+        bench = Bench(self._nursery, seconds=self.seconds, disk=DISK_LIMIT, warden=self._warden)
         try:
             return [await self._line(bench, work, find_exercise(name)) for name in work.exercises]
         finally:

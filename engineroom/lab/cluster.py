@@ -30,6 +30,9 @@ ADMIN = "postgres"
 _ROOM_NEEDED = 80 * 1024 * 1024
 _PORT_TRIES = 5
 _START_PATIENCE = 60.0
+_BACKEND_MEMORY = 512 * 1024 * 1024
+"""For each connection: a query that wants more fails. Without a limit the system would choose whom
+to end when its memory is full, and then Postgres ends everybody's sessions."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,7 @@ class Cluster:
                 account=self._account,
                 # SIGINT is Postgres's fast shutdown: sessions end, nothing is lost.
                 death_signal=signal.SIGINT,
+                memory=_BACKEND_MEMORY,
             )
             self.port = port
             if await self._answers():
@@ -224,6 +228,8 @@ class Cluster:
             "max_wal_size=256MB",
             "min_wal_size=32MB",
             "shared_buffers=64MB",
+            # What a query puts into files counts as nobody's database.
+            "temp_file_limit=256MB",
             "client_connection_check_interval=500ms",
         ]
         if self._binaries.major >= 16:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -52,8 +53,20 @@ async def spawn(
     death_signal: signal.Signals = signal.SIGTERM,
     env: Mapping[str, str] | None = None,
     cwd: str | Path = "/",
+    memory: int = 0,
 ) -> asyncio.subprocess.Process:
-    """Start a server in its own session, its words going to ``log``."""
+    """Start a server in its own session, its words going to ``log``.
+
+    ``memory`` is what each of its processes may take, beside what they share.
+    """
+    dying = die_with_parent(death_signal)
+
+    def before_exec() -> None:
+        if memory and sys.platform == "linux":
+            resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+        if dying is not None:
+            dying()
+
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(log, "ab") as output:
         return await asyncio.create_subprocess_exec(
@@ -64,7 +77,7 @@ async def spawn(
             start_new_session=True,
             env=dict(env) if env is not None else clean_environment(),
             cwd=cwd,
-            preexec_fn=die_with_parent(death_signal),
+            preexec_fn=before_exec,
             **run_as(account),
         )
 

@@ -74,6 +74,9 @@ class Tenancy:
         self._witness: asyncio.Task[tuple[str, str]] | None = None
         self._left_out: tuple[str, ...] = ()
         self._scratching = asyncio.Lock()
+        # Databases and roles that could not be dropped when it was their time.
+        self._doomed: set[str] = set()
+        self._staying: set[str] = set()
         # Administrator's connections that wait for the next: only where nobody counts them.
         self._keep = keep_connections
         self._idle: list[asyncpg.Connection[Any]] = []
@@ -139,8 +142,12 @@ class Tenancy:
     async def drop(self, tenant: Tenant) -> None:
         """Remove a tenant and end whatever is still connected to it."""
         if tenant.database.startswith(self._prefix):
-            async with self._admin() as admin:
-                await self._drop(admin, tenant.database)
+            try:
+                async with self._admin() as admin:
+                    await self._drop(admin, tenant.database)
+            except BaseException:
+                self._doomed.add(tenant.database)
+                raise
 
     async def scratch(self, password: str, *, anew: bool = False) -> Tenant:
         """The database of the person at the terminal: kept until they reset it."""
@@ -228,6 +235,8 @@ class Tenancy:
         self, admin: asyncpg.Connection[Any], tenant: Tenant, note: dict[str, Any]
     ) -> None:
         database, owner, app = _name(tenant.database), _name(tenant.owner), _name(tenant.app)
+        self._doomed.discard(tenant.database)
+        self._staying -= {tenant.owner, tenant.app}
         # One round trip for what may share a transaction; CREATE DATABASE may not.
         await admin.execute(
             f"create role {owner} login connection limit {OWNER_CONNECTION_LIMIT} "
@@ -251,13 +260,25 @@ class Tenancy:
         except asyncpg.WrongObjectTypeError:  # its owner may make it a template
             await admin.execute(f"alter database {_name(database)} is_template false")
             await admin.execute(drop)
-        for role in (f"{database}_owner", f"{database}_app"):
+        # Somebody may have granted a role of another tenant something: then that role goes when
+        # their own database has gone.
+        for role in (f"{database}_owner", f"{database}_app", *sorted(self._staying)):
             await self._drop_role(admin, role)
+        while self._doomed:  # the next drop that succeeds takes along what failed before
+            other = self._doomed.pop()
+            try:
+                await self._drop(admin, other)
+            except asyncpg.PostgresError as error:
+                self._doomed.add(other)
+                log.warning("%s stays for now: %s", other, error)
+                break
 
     async def _drop_role(self, admin: asyncpg.Connection[Any], role: str) -> None:
         try:
             await admin.execute(f"drop role if exists {_name(role)}")
+            self._staying.discard(role)
         except asyncpg.DependentObjectsStillExistError as error:
+            self._staying.add(role)
             log.warning("%s stays: %s", role, error)
 
     async def _sweep(self, admin: asyncpg.Connection[Any]) -> None:

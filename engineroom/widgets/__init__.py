@@ -2,6 +2,7 @@
 
 from engineroom.widgets.anatomy import anatomy
 from engineroom.widgets.board import board
+from engineroom.widgets.chart import chart
 from engineroom.widgets.grid import Grid
 from engineroom.widgets.heartbeat import Heartbeat
 from engineroom.widgets.packages import who_asks
@@ -18,6 +19,7 @@ __all__ = [
     "Xray",
     "anatomy",
     "board",
+    "chart",
     "predict",
     "who_asks",
 ]

@@ -3,5 +3,6 @@
 from engineroom.witness.relay import Relay
 from engineroom.witness.server import Backend, Witness
 from engineroom.witness.stage import knocking
+from engineroom.witness.warden import Warden
 
-__all__ = ["Backend", "Relay", "Witness", "knocking"]
+__all__ = ["Backend", "Relay", "Warden", "Witness", "knocking"]

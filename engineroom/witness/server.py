@@ -8,7 +8,11 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import (
+    AbstractAsyncContextManager,
+    AbstractContextManager,
+    asynccontextmanager,
+)
 from dataclasses import dataclass
 from functools import lru_cache
 from types import TracebackType
@@ -16,6 +20,7 @@ from typing import Any, Self
 
 import asyncpg
 
+from engineroom.witness.lite import Lite
 from engineroom.witness.relay import Relay
 from engineroom.witness.safe import Safe
 from engineroom.witness.stage import Actor, actors, knocking
@@ -35,6 +40,8 @@ class Backend:
     tls: str
     in_transaction: bool
     application: str
+    asked_at: Any = None
+    """When its last statement began: another moment, another statement, though it reads alike."""
 
 
 class Witness:
@@ -49,6 +56,8 @@ class Witness:
         self.overheard = overheard
         self.doors: list[socket.socket] = []
         """Where a sandboxed subject can reach a relay: sockets that listen in its world."""
+        self.database = 0
+        """The learner's, by the number that the server has for it."""
         self._server = server
         self._tenant = tenant
         self._roles = [tenant["owner"], tenant["app"]]
@@ -56,16 +65,26 @@ class Witness:
         self._hand: asyncpg.Connection[Any] | None = None
         self._scales: asyncpg.Connection[Any] | None = None
         self._own: set[int] = set()
+        self._met: set[tuple[int, Any]] = set()
+        self._logins = 0
 
     async def open(self) -> None:
         """Connect, where that is still to be done."""
         if self._eye is None or self._eye.is_closed():
-            self._eye = await self._connect(
-                self._tenant["witness"],
-                self._tenant["witness_password"],
-                self._tenant["witness_database"],
+            self._eye = await self.line()
+            self.database = await self._eye.fetchval(
+                "select oid from pg_catalog.pg_database where datname = $1",
+                self._tenant["database"],
             )
         await self.mend()
+
+    async def line(self) -> asyncpg.Connection[Any]:
+        """A further connection of the witness's own role, to its own database."""
+        return await self._connect(
+            self._tenant["witness"],
+            self._tenant["witness_password"],
+            self._tenant["witness_database"],
+        )
 
     def looks_at(self, tenant: dict[str, Any]) -> bool:
         return self._tenant == tenant
@@ -92,11 +111,7 @@ class Witness:
     async def size(self) -> int:
         """How many bytes the learner's database takes, asked on a line of its own."""
         if self._scales is None:
-            self._scales = await self._connect(
-                self._tenant["witness"],
-                self._tenant["witness_password"],
-                self._tenant["witness_database"],
-            )
+            self._scales = await self.line()
         size = await self._scales.fetchval(
             "select pg_catalog.pg_database_size($1::name)", self._tenant["database"]
         )
@@ -115,7 +130,7 @@ class Witness:
         rows = await self._eye.fetch(
             "select a.pid, a.usename, coalesce(a.state, '') as state, a.query,"
             " coalesce(a.wait_event_type, '') as waits, a.application_name,"
-            " a.xact_start is not null as open, coalesce(s.version, '') as tls"
+            " a.xact_start is not null as open, coalesce(s.version, '') as tls, a.query_start"
             " from pg_catalog.pg_stat_activity a left join pg_catalog.pg_stat_ssl s using (pid)"
             " where a.usename = any($1::name[]) and a.backend_type = 'client backend'"
             " and a.datname = $2 order by a.backend_start, a.pid",
@@ -132,6 +147,7 @@ class Witness:
                 r["tls"],
                 r["open"],
                 r["application_name"],
+                r["query_start"],
             )
             for r in rows
             if r["pid"] not in self._own
@@ -161,12 +177,21 @@ class Witness:
     async def logins(self) -> int:
         """How often anybody has logged in to the learner's database, ever."""
         assert self._eye is not None
-        # The counter is shared at once on login, so no flush need be waited for.
-        value = await self._eye.fetchval(
+        counted = await self._eye.fetchval(
             "select sessions from pg_catalog.pg_stat_database where datname = $1",
             self._tenant["database"],
         )
-        return int(value or 0)
+        # A backend adds itself to that counter on login, but does not wait for its turn: where
+        # many do so on a busy machine, one of them comes seconds later. By then it is here.
+        rows = await self._eye.fetch(
+            "select pid, backend_start from pg_catalog.pg_stat_activity"
+            " where datname = $1 and backend_type = 'client backend'",
+            self._tenant["database"],
+        )
+        new = {(row["pid"], row["backend_start"]) for row in rows} - self._met
+        self._met |= new
+        self._logins = max(int(counted or 0), self._logins + len(new))
+        return self._logins
 
     async def logins_at(self, impostor: str, user: str) -> list[tuple[str, str]]:
         """Which database, and which password, somebody gave an impostor under this user name.
@@ -207,9 +232,10 @@ class Witness:
         await self._hand.execute(f"create table if not exists public.{table} (n int)")
         transaction = self._hand.transaction()
         await transaction.start()
-        await self._hand.execute(f"lock table public.{table} in access exclusive mode")
         gate = Gate(self, transaction)
         try:
+            # An answer may hold that lock itself; who then gives up leaves no transaction open.
+            await self._hand.execute(f"lock table public.{table} in access exclusive mode")
             yield gate
         finally:
             await gate.open()
@@ -228,6 +254,10 @@ class Witness:
         """A way to where ``url`` leads on which all that a program says is counted."""
         return Relay(url, self.doors.pop().dup() if self.doors else None)
 
+    def lite(self) -> AbstractContextManager[Lite]:
+        """An empty SQLite database that no answer can reach: to hear what SQLite says itself."""
+        return contextlib.closing(Lite())
+
     def app(self) -> AppRole:
         """The app role, with nothing granted: try what it may do, or change its password."""
         return AppRole(self)
@@ -244,7 +274,10 @@ class Witness:
     async def empty(self) -> None:
         """Remove whatever lies in the database, and what the owner has set for later."""
         assert self._hand is not None
-        await self._hand.execute(_EMPTY)
+        if self._hand.is_in_transaction():
+            await self._hand.execute("rollback")
+        password = self._tenant["owner_password"].replace("'", "''")
+        await self._hand.execute(f"{_EMPTY}; alter role current_user password '{password}'")
 
     async def fetch(self, statement: str, *values: Any) -> list[Any]:
         """Rows as the owner sees them; never as a superuser."""
@@ -287,7 +320,13 @@ begin
         execute pg_catalog.format('drop schema %I cascade', name);
     end loop;
     create schema public;
+    perform pg_catalog.lo_unlink(oid) from pg_catalog.pg_largeobject_metadata
+        where lomowner = current_user::pg_catalog.regrole;
+    name := current_database();
     alter role current_user reset all;
+    execute pg_catalog.format('alter role current_user in database %I reset all', name);
+    execute pg_catalog.format('alter database %I reset all', name);
+    execute pg_catalog.format('alter database %I connection limit -1', name);
 end $$
 """
 
