@@ -251,6 +251,10 @@ async def test_a_login_counts_before_the_server_has_added_it_up(
         async with witness.actors(lab["url"], 1):
             assert await witness.logins() == before + 3
     assert await witness.logins() == before + 3
+    async with witness.actors(lab["url"], 2):
+        await witness.backends()
+    common_lab.admin("select pg_stat_reset()", database=lab["database"])
+    assert await witness.logins() == before + 5  # who was seen once, and is gone
 
 
 async def test_two_checks_at_once_do_not_mix(verdict_of: Judge) -> None:

@@ -67,6 +67,7 @@ class Witness:
         self._own: set[int] = set()
         self._met: set[tuple[int, Any]] = set()
         self._logins = 0
+        self._own_logins = 0
 
     async def open(self) -> None:
         """Connect, where that is still to be done."""
@@ -96,6 +97,10 @@ class Witness:
                 self._tenant["owner"], self._tenant["owner_password"], self._tenant["database"]
             )
             self._own.add(self._hand.get_server_pid())
+            self._own_logins += 1
+            # So that it is in the server's count from now on, and not some time later.
+            with contextlib.suppress(asyncpg.UndefinedFunctionError):  # before Postgres 15
+                await self._hand.execute("select pg_catalog.pg_stat_force_next_flush()")
 
     async def was_cut_off(self) -> bool:
         """Whether the owner's connection of ours was ended while the server goes on."""
@@ -130,13 +135,15 @@ class Witness:
         rows = await self._eye.fetch(
             "select a.pid, a.usename, coalesce(a.state, '') as state, a.query,"
             " coalesce(a.wait_event_type, '') as waits, a.application_name,"
-            " a.xact_start is not null as open, coalesce(s.version, '') as tls, a.query_start"
+            " a.xact_start is not null as open, coalesce(s.version, '') as tls, a.query_start,"
+            " a.backend_start"
             " from pg_catalog.pg_stat_activity a left join pg_catalog.pg_stat_ssl s using (pid)"
             " where a.usename = any($1::name[]) and a.backend_type = 'client backend'"
             " and a.datname = $2 order by a.backend_start, a.pid",
             self._roles,
             self._tenant["database"],
         )
+        self._meet(rows)
         return [
             Backend(
                 r["pid"],
@@ -175,23 +182,31 @@ class Witness:
         return found
 
     async def logins(self) -> int:
-        """How often anybody has logged in to the learner's database, ever."""
+        """How often anybody but the witness has logged in to the learner's database, ever."""
         assert self._eye is not None
         counted = await self._eye.fetchval(
             "select sessions from pg_catalog.pg_stat_database where datname = $1",
             self._tenant["database"],
         )
-        # A backend adds itself to that counter on login, but does not wait for its turn: where
-        # many do so on a busy machine, one of them comes seconds later. By then it is here.
         rows = await self._eye.fetch(
             "select pid, backend_start from pg_catalog.pg_stat_activity"
             " where datname = $1 and backend_type = 'client backend'",
             self._tenant["database"],
         )
-        new = {(row["pid"], row["backend_start"]) for row in rows} - self._met
-        self._met |= new
-        self._logins = max(int(counted or 0), self._logins + len(new))
+        self._meet(rows)
+        self._logins = max(int(counted or 0) - self._own_logins, self._logins)
         return self._logins
+
+    def _meet(self, rows: Iterable[asyncpg.Record]) -> None:
+        """Count who is here for the first time.
+
+        A backend adds itself to the server's own count on login, but does not wait for its turn:
+        where many do so on a busy machine, one of them comes seconds later, when it ends at the
+        latest. So whoever is seen counts from then on.
+        """
+        found = {(row["pid"], row["backend_start"]) for row in rows if row["pid"] not in self._own}
+        self._logins += len(found - self._met)
+        self._met |= found
 
     async def logins_at(self, impostor: str, user: str) -> list[tuple[str, str]]:
         """Which database, and which password, somebody gave an impostor under this user name.
