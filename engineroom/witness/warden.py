@@ -126,4 +126,9 @@ class Warden:
         async with self._turn:  # one line can be asked one thing at a time
             if self._line is None:
                 return []
-            return list(await self._line.fetch(statement, *values))
+            try:
+                return list(await self._line.fetch(statement, *values))
+            except asyncpg.InternalClientError as error:
+                # Somebody was cancelled in the middle of a question while the server went away.
+                self._line.terminate()
+                raise asyncpg.InterfaceError("the warden's line is of no use any more") from error
