@@ -96,7 +96,7 @@ def _hand_in(folder: Path, cases: Iterable[Case], places: dict[str, str]) -> Non
 def _grade(lab: Lab, folder: Path, out: Path, **env: str) -> Lines:
     lessons = [word for name in LESSONS for word in ("--lesson", name)]
     how = ["--sandbox", "bubblewrap", "--jobs", "6", "--timeout", "12"]
-    done = lab.cli("grade", str(folder), "--out", str(out), *lessons, *how, timeout=280, **env)
+    done = lab.cli("grade", str(folder), "--out", str(out), *lessons, *how, timeout=900, **env)
     assert done.returncode == 0, done.stdout + done.stderr
     found: Lines = {}
     for raw in (out / "results.jsonl").read_text().splitlines():

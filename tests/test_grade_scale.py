@@ -117,7 +117,7 @@ def started(lab: Lab, *arguments: str, **env: str) -> Iterator[subprocess.Popen[
 
 
 def finished(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=240)
     return process.returncode, said
 
 
