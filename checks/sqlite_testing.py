@@ -113,6 +113,34 @@ async def two_tests(fresh_db: Any, words: list[str], number: int) -> AsyncIterat
             yield found
 
 
+async def two_at_a_time(fresh_db: Any, words: list[str]) -> AsyncIterator[Any]:
+    """Engines that are all made before the first connects; what lies there when all are done."""
+    import sqlite3
+    from contextlib import closing
+
+    from sqlalchemy import text
+
+    from engineroom.exercises.tools import place
+
+    with place({}) as folder:
+        (folder / "tests").mkdir()
+        engines = [fresh_db(folder / "tests") for _ in words]
+        for engine, word in zip(engines, words, strict=True):
+            async with engine.begin() as conn:
+                await conn.execute(text("create table if not exists note (word text)"))
+                await conn.execute(text("insert into note values (:word)"), {"word": word})
+        for engine in engines:
+            await engine.dispose()
+        found = []
+        for file in (folder / "tests").rglob("*"):
+            try:
+                with closing(sqlite3.connect(file, timeout=0)) as database:
+                    found.append([row[0] for row in database.execute("select word from note")])
+            except sqlite3.Error:
+                continue
+        yield sorted(found)
+
+
 @lesson.exercise(
     "fresh_db",
     points=3,
@@ -281,10 +309,10 @@ async def two_tests(fresh_db: Any, words: list[str], number: int) -> AsyncIterat
         fresh_db = Fresh()
         """,
         """
+        import uuid
         from sqlalchemy import URL, event
         def fresh_db(folder):
-            file = folder / 'test.db'
-            file.unlink(missing_ok=True)
+            file = folder / f'{uuid.uuid4()}.db'
             engine = create_async_engine(
                 URL.create('sqlite+aiosqlite', database=str(file)),
                 pool_size=2, connect_args={'timeout': 30})
@@ -326,6 +354,10 @@ async def fresh_db(trial: Trial) -> None:
         expect(not first, "LITE-02")
         expect(not second, "LITE-03")
         expect(word in await steps.next(), "LITE-05", "In `folder` lies no file with the rows.")
+    several = [trial.draw.word() for _ in range(3)]
+    found = await trial.subject.steps(two_at_a_time, several).next()
+    expect(all(len(rows) == 1 for rows in found), "LITE-04", "Two calls led to the same file.")
+    expect(found == sorted([word] for word in several), "LITE-05", "A later call took it away.")
 
 
 # -- patient -------------------------------------------------------------------------------
@@ -743,8 +775,7 @@ async def patient(trial: Trial) -> None:
                 "select ferry from {0} where seats",
                 "insert into {0} (day) values ('2026-02-30')",
                 "insert into {0} (price) values (12345.6)",
-                'insert into {0} (ferry) values ("Alca")',
-            ]
+                ]
             def __call__(self, table):
                 for use in self.what:
                     yield f'create table {table} ({self.columns}); ' + use.format(table)
@@ -800,7 +831,7 @@ async def _refusal(actor: Any, script: str) -> tuple[str, str]:
 
 def _about_data(state: str, words: str) -> bool:
     """Whether it is about values, types and keys; not about a word that Postgres does not know."""
-    wrong_types = ("42703", "42702", "42803", "42804", "42846", "42830", "42P10", "42P18")
+    wrong_types = ("42803", "42804", "42846", "42830", "42P10", "42P18")
     no_operator = state == "42883" and words.startswith("operator")
     return state.startswith(("22", "23")) or state in wrong_types or no_operator
 
@@ -1127,6 +1158,8 @@ def _moments(draw: Draw) -> tuple[list[str], list[int]]:
         (noon + timedelta(minutes=7 * n)).astimezone(timezone(timedelta(hours=hour)))
         for n, hour in enumerate(hours)
     ]
+    # Too far away for a number with a point in it to keep the microseconds.
+    found.append(noon.replace(year=draw.randint(8000, 9000)))
     draw.shuffle(found)
     order = sorted(range(len(found)), key=lambda n: found[n])
     return [moment.isoformat() for moment in found], order
@@ -1418,7 +1451,7 @@ async def find(trial: Trial) -> None:
             expect(outcome.value == expected, "LITE-46", "You found others, or in another order.")
 
 
-_Row = tuple[str, str, dict[str, str] | None]
+_Row = tuple[str, str, dict[str, Any] | None]
 
 
 def _passengers(
@@ -1427,13 +1460,15 @@ def _passengers(
     """Bookings, two questions with their answers, and what is found for the wrong reason."""
     part, meal = draw.word(5), f"{draw.word(4)}'s {draw.word(4)}"
     mixed = "".join(draw.choice([letter, letter.upper()]) for letter in part)
-    sign, odd = draw.choice("%_"), draw.word(3)
+    sign, odd = draw.choice(["%", "_", "\\"]), draw.word(3)
     named = {
         "upper": (f"{draw.word(3)} Mc{part.upper()}", {"meal": meal, "note": draw.word()}),
         "lower": (f"{part}{draw.word(2)}", {"meal": meal}),
         "other": (draw.word(9), {"meal": meal}),
         "hungry": (f"O'{part}", {"meal": draw.word()}),
         "noted": (part.title(), {"note": meal, "meal": draw.word()}),
+        "loud": (part.upper(), {"meal": meal.upper()}),
+        "nested": (part, {"meal": draw.word(), "child": {"meal": meal}}),
         "none": (part, None),
         "empty": (part, {}),
         "signed": (f"{odd.upper()}{sign}{part}", {"meal": meal}),
@@ -1445,7 +1480,10 @@ def _passengers(
     draw.shuffle(rows)
     questions = [[f"{odd}{sign}{part[:2]}".swapcase(), meal], [mixed, meal]]
     everyone = sorted(code[name] for name in ("upper", "lower", "signed", "unsigned"))
-    decoys = [{code["unsigned"]: "LITE-44"}, {code["noted"]: "LITE-45"}]
+    decoys = [
+        {code["unsigned"]: "LITE-44"},
+        {code["noted"]: "LITE-45", code["nested"]: "LITE-45", code["loud"]: "LITE-47"},
+    ]
     return rows, questions, [[code["signed"]], everyone], decoys
 
 
@@ -1994,6 +2032,8 @@ lesson.codes |= {
     "`icontains(part, autoescape=True)` takes them as what they are.",
     "LITE-45": 'As text, `{"note": "fish"}` has the word fish in it as well. Take the value of '
     "the key: `column['meal'].as_string()`.",
+    "LITE-47": "Upper and lower case make no difference in names. A meal is a value: it is the one "
+    "that was asked for, or another. Compare it with `==`.",
     "LITE-46": "A sorted list of codes was asked for, of all bookings that fit and of no others; "
     "`extras` may be empty, or NULL.",
     "LITE-51": "`pytest.fixture` hands an async generator on as it is. `@pytest_asyncio.fixture` "

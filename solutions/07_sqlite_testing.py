@@ -206,6 +206,7 @@ await desk.dispose()
 # empty** SQLite database, in a file in `folder` (a `Path`), where one can look at it when a test has
 # failed.
 #
+# - The files of earlier calls stay as they are, also when nobody has connected yet.
 # - Two sessions are two connections: what one does, the other does not undo.
 # - *Every* connection enforces foreign keys.
 
@@ -282,7 +283,8 @@ async def three_sales(engine):
     async with engine.connect() as conn:
         left = await conn.scalar(text("select seats from sailing"))
     refused = [error.orig for error in told if error]
-    return f"refused at once: {refused[0]}" if refused else f"3 sold, seats left: {left}"
+    told = f", {len(refused)} refused at once: {refused[0]}" if refused else ""
+    return f"{3 - len(refused)} sold{told}, seats left: {left}"
 
 
 predict(
@@ -325,7 +327,7 @@ predict(
     "and then write. They",
     "sell three seats, one after another",
     "lose sales, as before",
-    "are refused at once, in spite of the 60 seconds",
+    "are refused at once, all but one, in spite of the 60 seconds",
 )
 
 # %% facts="3.18" tags=["predict"]
@@ -335,10 +337,10 @@ for begin in ("begin", "begin immediate"):
     await shop.dispose()
 
 # %% [markdown]
-# After a plain `begin` each holds what it has read, and nobody can write without invalidating it.
-# To wait would be in vain, so SQLite does not: `database is locked`, at once, however patient you
-# are. `begin immediate` takes the lock for writing **first**. The others wait at their BEGIN, and read
-# when it is their turn.
+# After a plain `begin` all three hold what they have read. One may write. The other two would write on
+# what is no longer true; to wait would be in vain, so SQLite does not: `database is locked`, at once,
+# however patient you are. `begin immediate` takes the lock for writing **first**. The others wait at
+# their BEGIN, and read when it is their turn.
 #
 # One more thing holds up a sale: somebody who only *reads*, and takes their time.
 
@@ -494,7 +496,8 @@ for conflict in ("on conflict (code) do nothing", "on conflict on constraint cod
 # and Postgres refuses:
 #
 # - for at least **four different reasons** (SQLSTATEs);
-# - about values, types or keys. A function or a word that Postgres does not know is no lie.
+# - about values, types, keys or groups. A function, a column or a word that Postgres does not know is
+#   no lie.
 
 
 # %% exercise="sqlite_testing.lies"
@@ -586,7 +589,7 @@ async with lite.begin() as conn:
 # %% [markdown]
 # ### Exercise: `harbour_time`
 #
-# Write a type `HarbourTime` for moments, the same on SQLite and on Postgres, through both drivers.
+# Write a type `HarbourTime` for moments, the same on SQLite and on Postgres, through aiosqlite, asyncpg and psycopg.
 #
 # - An aware `datetime` goes in, an aware one that is **equal** comes out (in whatever zone, to the
 #   microsecond).
@@ -923,7 +926,7 @@ del os.environ["TESTING"]
 # A text is true unless it is empty. Somebody writes `TESTING=0` into production's environment, to be on
 # the safe side, and the desk sells into a file. Let the *tests* say which database they want, by a URL,
 # as our `DESK_URL` does, and let the program know nothing of tests. (More on settings for several
-# environments: lesson 02 and 06.)
+# environments: lessons 02 and 06.)
 #
 # ### Exercise: `fixtures`
 #
@@ -999,8 +1002,8 @@ sqlite_testing.fixtures.check()
 # %% [markdown]
 # ## Stuck?
 #
-# The smallest engine for tests is two lines. Change the URL to `MEMORY`, take the PRAGMA away, and
-# look again:
+# Here is what the event is for: a PRAGMA by hand reaches one connection. Take it away, or ask a second
+# connection, and look again:
 
 # %%
 desk = create_async_engine(f"sqlite+aiosqlite:///{folder}/smallest.db")
@@ -1047,9 +1050,10 @@ for what in (
 # Write `find(conn, part, meal)`: the codes, sorted, of the bookings that have `part` in the passenger's
 # name and `meal` as the value of the key `"meal"` in `extras`.
 #
-# - Upper and lower case do not matter in names.
-# - A `%` or a `_` that somebody types is that sign.
-# - It finds the same on SQLite and on Postgres (where `extras` is a JSONB), through both drivers. You may use
+# - Upper and lower case of a to z do not matter in names; in the meal they do.
+# - A `%`, a `_` or a backslash that somebody types is that sign.
+# - `extras` may be NULL, or without a meal.
+# - It finds the same on SQLite and on Postgres (where `extras` is a JSONB), whatever the driver. You may use
 #   the table above.
 
 

@@ -11,6 +11,26 @@ _KEYS = """
 WRONG = {
     "sqlite_testing.fresh_db": [
         """
+        from sqlalchemy import event
+        def fresh_db(folder):
+            (folder / 'desk.db').unlink(missing_ok=True)
+            engine = create_async_engine(f'sqlite+aiosqlite:///{folder}/desk.db')
+            @event.listens_for(engine.sync_engine, 'connect')
+            def keys(connection, _):
+                connection.cursor().execute('pragma foreign_keys = on')
+            return engine
+        """,
+        """
+        from sqlalchemy import event
+        def fresh_db(folder):
+            number = len(list(folder.iterdir()))
+            engine = create_async_engine(f'sqlite+aiosqlite:///{folder}/desk{number}.db')
+            @event.listens_for(engine.sync_engine, 'connect')
+            def keys(connection, _):
+                connection.cursor().execute('pragma foreign_keys = on')
+            return engine
+        """,
+        """
         def fresh_db(folder):
             return None
         """,
@@ -158,6 +178,15 @@ WRONG = {
     "sqlite_testing.lies": [
         """
         def lies(table):
+            return [
+                f"create table {table} (n text); select rowid from {table}",
+                f"create table {table} (n int, m int); select n, count(*) from {table}",
+                f"create table {table} (n text); select n from {table} where n",
+                f"create table {table} (n int); select 1 / 0",
+            ]
+        """,
+        """
+        def lies(table):
             return []
         """,
         """
@@ -214,6 +243,20 @@ WRONG = {
         """,
     ],
     "sqlite_testing.harbour_time": [
+        """
+        from datetime import UTC, datetime
+        from sqlalchemy import Float, TypeDecorator
+        class HarbourTime(TypeDecorator):
+            impl, cache_ok = Float, True
+            def process_bind_param(self, value, dialect):
+                if value is None:
+                    return None
+                if value.utcoffset() is None:
+                    raise ValueError('no zone')
+                return value.timestamp()
+            def process_result_value(self, value, dialect):
+                return None if value is None else datetime.fromtimestamp(value, UTC)
+        """,
         """
         from sqlalchemy import TypeDecorator
         class HarbourTime(TypeDecorator):
@@ -288,6 +331,31 @@ WRONG = {
         """,
     ],
     "sqlite_testing.find": [
+        """
+        from sqlalchemy import JSON, Column, MetaData, String, Table, select
+        booking = Table('booking', MetaData(), Column('code', String),
+                        Column('passenger', String), Column('extras', JSON))
+        async def find(conn, part, meal):
+            found = await conn.scalars(
+                select(booking.c.code)
+                .where(booking.c.passenger.icontains(part, autoescape=True))
+                .where(booking.c.extras['meal'].as_string().ilike(meal))
+                .order_by(booking.c.code))
+            return list(found)
+        """,
+        """
+        from sqlalchemy import JSON, Column, MetaData, String, Table, select
+        booking = Table('booking', MetaData(), Column('code', String),
+                        Column('passenger', String), Column('extras', JSON))
+        async def find(conn, part, meal):
+            found = await conn.scalars(
+                select(booking.c.code)
+                .where(booking.c.passenger.icontains(part, autoescape=True))
+                .where(booking.c.extras.cast(String).contains(
+                    f'"meal": "{meal}"', autoescape=True))
+                .order_by(booking.c.code))
+            return list(found)
+        """,
         """
         async def find(conn, part, meal):
             return []
