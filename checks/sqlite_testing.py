@@ -1461,7 +1461,7 @@ def _passengers(
     part, meal = draw.word(5), f"{draw.word(4)}'s {draw.word(4)}"
     mixed = "".join(draw.choice([letter, letter.upper()]) for letter in part)
     sign, odd = draw.choice(["%", "_", "\\"]), draw.word(3)
-    named = {
+    named: dict[str, tuple[str, dict[str, Any] | None]] = {
         "upper": (f"{draw.word(3)} Mc{part.upper()}", {"meal": meal, "note": draw.word()}),
         "lower": (f"{part}{draw.word(2)}", {"meal": meal}),
         "other": (draw.word(9), {"meal": meal}),

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # From models to tables
 #
-# *Lesson 08 · about 35 minutes*
+# *Lesson 08 · about 60 minutes*
 #
 # The Skerry Line's new booking program goes out tonight. It worked on the clerk's laptop for weeks.
 # On the server **three workers** start, as they should; two of them crash at once, with something
@@ -251,6 +251,7 @@ await chart(owner, "buoy")
 # %% [markdown]
 # The first is refused now, 23514. The second is refused because `lit = True` is a default of Python's, and
 # the row came by another way. `colour` and `laid_at` need nobody: a text, or `func.now()`, stands in the table.
+# (A text is the same for every row, so `"now"` would be the moment at which the table was made.)
 #
 # ### Your turn: the fleet
 #
@@ -435,11 +436,13 @@ print("a real thread does it - others get turns:", beside > 2)
 #
 # The harbour sends its timetable as a file that takes seconds to read. Write
 # `load_timetable(engine, parse, blob)`: `parse(blob)` is a slow plain function and gives a list of rows,
-# each a dictionary with `ferry`, `departs_at` and `seats_left`. Store them in the table `sailing`, which
-# is there, and return how many.
+# each a dictionary with `ferry`, `departs_at` and `seats_left`. Add them to the harbour's own table
+# `sailing`, which has these columns and is there, and return how many.
 #
 # - While `parse` is at work, others get their turns, and you hold no connection.
-# - All rows are stored, or none. An error reaches the caller.
+# - All rows are stored, or none, beside those that are there. An error reaches the caller, also when a
+#   sailing is there already.
+# - The engine may be asyncpg's or psycopg's.
 
 
 # %% exercise="tables.off_the_loop"
@@ -572,8 +575,8 @@ print(
 #   not in the other;
 # - `"ticket:ix_ticket_season"`: an index is missing.
 #
-# What is in the database only, belongs to somebody else, and is not named. `drift` looks, and changes
-# nothing. (SQLAlchemy's `inspect(conn)` answers such questions; and it is not async.)
+# What is only in the database belongs to somebody else, and is not named. `drift` looks, and changes
+# nothing. (`from sqlalchemy import inspect`: `inspect(conn)` answers such questions; and it is not async.)
 
 
 # %% exercise="tables.drift"
@@ -743,7 +746,7 @@ await kept.dispose()
 #
 # - No worker fails because another was quicker. (Retrying is allowed, too.)
 # - The workers may differ: one of them may still have yesterday's models, with fewer tables.
-# - When it returns, it holds no lock.
+# - When it is over, whether it returns or raises, no lock is left, not on a pooled connection either.
 # - Where Postgres refuses for another reason, it raises: a role that may make no tables should hear that.
 
 
@@ -819,7 +822,8 @@ print(" > ".join(log))
 #
 # - Nothing is sent to Postgres before the block is entered.
 # - In the block all tables are there, and `app.state.engine` is an engine for them.
-# - After the block, however it ended, no connection is open; an error of the application passes on.
+# - After the block, however it ended (it may be cancelled), no connection is open; an error of the
+#   application passes on.
 # - If the database is away, the start fails with an error.
 
 
@@ -905,9 +909,9 @@ for first in ("select 1", "create schema if not exists harbour"):
 # in these:
 #
 # > Write a production-ready `database.py` for FastAPI, SQLModel and Postgres with asyncpg. It reads
-# > `DATABASE_URL` from the environment, as a host hands it out (`postgres://` or `postgresql://`), and does not
-# > start without it. It has an async `engine` with pre-ping and connections that are recycled before five
-# > minutes; `create_db_and_tables()`; and `get_session()`, a dependency that gives each request a session of its
+# > `DATABASE_URL` from the environment, as a host hands it out (`postgres://` or `postgresql://`), and importing
+# > it fails without it. It has an async `engine` with pre-ping and connections that are recycled before five
+# > minutes; `create_db_and_tables()`, for every start; and `get_session()`, a dependency that gives each request a session of its
 # > own, with `async with` and `yield`. What a route has committed, it can still read.
 #
 # Two things to look at before you run the check. The first: its last line. Many such answers end with an
@@ -1058,7 +1062,7 @@ except DBAPIError as error:
 #
 # ## What to remember
 #
-# - **Rules belong into the table.** Foreign keys, `unique`, NOT NULL, `CheckConstraint`, `server_default`: they
+# - **Rules belong in the table.** Foreign keys, `unique`, NOT NULL, `CheckConstraint`, `server_default`: they
 #   hold for everybody. `Field(gt=0)` on a table model holds for nobody.
 # - **`await conn.run_sync(metadata.create_all)`** inside `engine.begin()`. It runs on the loop's own thread.
 # - **`create_all` makes what is missing, by name.** It changes nothing, and knows only what was imported.

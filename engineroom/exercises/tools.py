@@ -207,15 +207,15 @@ class Worker:
         async def run() -> None:
             await work()
 
-        try:
-            with asyncio.Runner(loop_factory=SubjectLoop) as runner:
+        with asyncio.Runner(loop_factory=SubjectLoop) as runner:
+            try:
                 runner.run(run())
-                os.write(says, b"done")
-                os.close(says)
-                threading.Event().wait()  # the loop stays, and the connections that belong to it
-        except BaseException as error:
-            words = f"{type(error).__name__}: {error}"
-            os.write(says, words.encode(errors="replace")[:2000])
+                said = b"done"
+            except BaseException as error:
+                said = f"{type(error).__name__}: {error}".encode(errors="replace")[:2000]
+            os.write(says, said)
+            os.close(says)
+            threading.Event().wait()  # the loop stays, and the connections that belong to it
 
     async def result(self) -> str:
         """How it ended: ``done``, or the exception in words; empty if it just went."""

@@ -19,6 +19,11 @@ _FILE, _LAZY, _BARE = tables.database_file.right
 
 WRONG = {
     "tables.models": [
+        _but(_FLEET, ('"server_default": func.now()', '"server_default": "now"')),
+        _but(
+            _FLEET,
+            ("seats: int = Field(default=1, sa", "seats: int | None = Field(default=1, sa"),
+        ),
         _but(
             _FLEET,
             ("code: str = Field(unique=True, max_length=6)", "code: str = Field(unique=True)"),
@@ -53,6 +58,23 @@ WRONG = {
         """,
     ],
     "tables.drift": [
+        _but(
+            _DRIFT,
+            (
+                "real['nullable'] != column.nullable",
+                "(real['nullable'] and not column.nullable)",
+            ),
+        ),
+        _but(
+            _DRIFT,
+            (
+                "or getattr(real['type'], 'length', None)\n",
+                (
+                    "or 'length' in vars(column.type) and column.type.length\n"
+                    "                            and getattr(real['type'], 'length', None)\n"
+                ),
+            ),
+        ),
         """
         async def drift(engine, metadata):
             return set()
@@ -103,6 +125,29 @@ WRONG = {
         """,
     ],
     "tables.off_the_loop": [
+        _but(_LOAD, (':seats_left)"), rows)', ':seats_left) on conflict do nothing"), rows)')),
+        _but(
+            _LOAD,
+            (
+                "async with engine.begin() as conn:",
+                (
+                    "async with engine.begin() as conn:\n"
+                    "            await conn.execute(text('delete from sailing'))"
+                ),
+            ),
+        ),
+        """
+        import asyncio
+        from sqlalchemy import text
+        async def load_timetable(engine, parse, blob):
+            rows = await asyncio.to_thread(parse, blob)
+            async with engine.begin() as conn:
+                for row in rows:
+                    await conn.execute(text(
+                        "insert into sailing (ferry, departs_at, seats_left) values"
+                        f" ('{row['ferry']}', '{row['departs_at']}', {row['seats_left']})"))
+            return len(rows)
+        """,
         """
         async def load_timetable(engine, parse, blob):
             return len(await __import__('asyncio').to_thread(parse, blob))
@@ -147,6 +192,16 @@ WRONG = {
         _but(_LOADER, ("session.begin():", "session:")),
     ],
     "tables.once_only": [
+        """
+        from sqlalchemy import text
+        async def prepare(engine, metadata):
+            async with engine.connect() as conn:
+                await conn.execute(text("select pg_advisory_lock(1851)"))
+                await conn.run_sync(metadata.create_all)
+                await conn.commit()
+                await conn.execute(text("select pg_advisory_unlock(1851)"))
+                await conn.commit()
+        """,
         """
         async def prepare(engine, metadata):
             print(f"{len(metadata.tables)} tables, ready")
@@ -228,6 +283,24 @@ WRONG = {
     ],
     "tables.lifespan": [
         """
+        from contextlib import asynccontextmanager
+        def make_lifespan(url, metadata):
+            @asynccontextmanager
+            async def lifespan(app):
+                engine = create_async_engine(url)
+                try:
+                    async with engine.begin() as conn:
+                        await conn.run_sync(metadata.create_all)
+                    app.state.engine = engine
+                    yield
+                except Exception:
+                    await engine.dispose()
+                    raise
+                else:
+                    await engine.dispose()
+            return lifespan
+        """,
+        """
         def make_lifespan(url, metadata):
             return create_async_engine(url)
         """,
@@ -280,6 +353,23 @@ WRONG = {
         """,
     ],
     "tables.database_file": [
+        _but(
+            _FILE,
+            (
+                "        await conn.run_sync(SQLModel.metadata.create_all)",
+                (
+                    "        await conn.run_sync(SQLModel.metadata.drop_all)\n"
+                    "            await conn.run_sync(SQLModel.metadata.create_all)"
+                ),
+            ),
+        ),
+        _but(
+            _FILE,
+            (
+                "run_sync(SQLModel.metadata.create_all)",
+                "run_sync(SQLModel.metadata.create_all, checkfirst=False)",
+            ),
+        ),
         "def database_py():\n    return ''\n",
         "def database_py():\n    return 'from database import *'\n",
         "database_py = lambda: '```python\\nengine = None\\n```'\n",
