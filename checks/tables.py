@@ -1183,7 +1183,7 @@ async def three_workers(
 
     kept = []  # a worker's engine lives as long as the worker
 
-    async def start(url: str, names: list[str]) -> None:
+    async def start(url: str, names: list[str], commits_in: float = 0) -> None:
         metadata = MetaData()
         Table("gate", metadata, Column("n", Integer, primary_key=True))
         for name in names:
@@ -1192,15 +1192,15 @@ async def three_workers(
             Table(name, metadata, key, Column("gate", ForeignKey("gate.n")))
         kept.append(create_async_engine(url))
         # Nobody may rely on a commit that comes at once.
-        event.listen(kept[-1].sync_engine, "commit", lambda connection: time.sleep(0.3))
+        event.listen(kept[-1].sync_engine, "commit", lambda connection: time.sleep(commits_in))
         await prepare(kept[-1], metadata)
 
     workers = [Worker(lambda: start(url, names))]
     yield await workers[0].result()
     workers[0].end()
-    workers = [Worker(lambda: start(url, names[:1]))]
+    workers = [Worker(lambda: start(url, names[:1], 0.2))]
     yield None
-    workers += [Worker(lambda: start(url, names)) for _ in range(2)]
+    workers += [Worker(lambda: start(url, names, 0.2)) for _ in range(2)]
     results = [asyncio.ensure_future(worker.result()) for worker in workers]
     left = set(results[1:])
     while left:
