@@ -251,7 +251,6 @@ await chart(owner, "buoy")
 # %% [markdown]
 # The first is refused now, 23514. The second is refused because `lit = True` is a default of Python's, and
 # the row came by another way. `colour` and `laid_at` need nobody: a text, or `func.now()`, stands in the table.
-# (A text is the same for every row, so `"now"` would be the moment at which the table was made.)
 #
 # ### Your turn: the fleet
 #

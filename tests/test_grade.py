@@ -82,6 +82,7 @@ def test_a_class_is_graded(class_folder: Path, common_lab: Lab, tmp_path: Path) 
         "guy": ("unreadable", None, 0),
     }
     assert "fay: pooling was handed in 2 times (`04_pooling.ipynb`, " in done.stderr
+    assert done.stderr.count("dee: ") == 1  # a reason is no remark as well
     assert "not JSON" in next(line["message"] for line in lines if line["learner"] == "dee")
     assert "not JSON" in next(line["message"] for line in lines if line["learner"] == "guy")
     with open(out / "grades.csv", newline="") as file:

@@ -113,8 +113,10 @@ def _summary(done: Graded, folder: Path) -> None:
     for row in book.rows:
         if row.status != "graded":
             err.print(f"{row.learner}: {row.status}. {row.reason}", markup=False)
+    said = {row.learner: row.reason for row in book.rows if row.status != "graded"}
     for learner, remarks in done.remarks.items():
         for remark in remarks:
-            err.print(f"{learner}: {remark}.", markup=False)
+            if remark not in said.get(learner, ""):
+                err.print(f"{learner}: {remark}.", markup=False)
     for row in book.missing:
         err.print(f"{row.name}: nothing was handed in.", markup=False)
