@@ -51,6 +51,12 @@ lesson = Lesson(
         "Ask each time you are called.",
         "WELC-04": "Postgres was asked, and something else came out than the word. Print what "
         "`select word from notice` gives, and what you return.",
+        "WELC-05": "Your function is given an engine, and whoever calls it wants that one to be "
+        "asked. Another engine may lead to another database, or log in as somebody else. In the "
+        "check, every other connection finds another table of the same name.",
+        "WELC-06": "A connection that is borrowed from an engine has to go back to it, or there "
+        "will be none left one day. `async with` gives it back when its block ends. See "
+        "`engine.pool.checkedout()`.",
         "WELC-11": "The second function began when the first had ended. `await first()` waits "
         "there until it has. Start both, then wait for both: `asyncio.gather`, a "
         "`asyncio.TaskGroup`, or two `asyncio.create_task`.",
@@ -58,16 +64,24 @@ lesson = Lesson(
         "them in the order in which you asked, and so do two tasks awaited in turn.",
         "WELC-13": "A task or a coroutine is work that has been begun, or not even that. "
         "`await` gives its result.",
-        "WELC-14": "A tuple of two results was asked for: that of `first`, then that of `second`.",
+        "WELC-14": "A tuple of two results was asked for: that of `first`, then that of `second`, "
+        "just as they came. Call each of the two once.",
+        "WELC-15": "One of the two raised, and whoever called you was not told. Let it out: "
+        "`asyncio.gather` does so unless `return_exceptions` is set, and so does a "
+        "`asyncio.TaskGroup`.",
         "WELC-21": "The first statement begins a transaction, and leaving `engine.connect()` "
         "undoes it. `engine.begin()` commits when its block ends well; or await `commit()`.",
         "WELC-22": "Without `await`, a call makes a coroutine and nothing happens. Python only "
         "warns: *coroutine '...' was never awaited*.",
         "WELC-23": "A value that is pasted into SQL is read as SQL. Name it in the statement, "
-        "with a colon, and hand it over beside it: `execute(text('... :n ...'), {'n': ...})`.",
+        "with a colon, and hand it over beside it: `execute(text('... :n ...'), {'n': ...})`. "
+        "Quotes that you double yourself work until you forget one.",
         "WELC-24": "There should be one row for each call, with the name and the seats just as "
         "they were given. Look with `select name, seats from ferry`.",
         "WELC-25": "No INSERT ever arrived. Does your function execute one, and await it?",
+        "WELC-26": "Postgres refused a ferry, here one with no seats, and your function ended as "
+        "if all were well. Whoever called it believes that the ferry is stored. Let the exception "
+        "out, or raise one.",
     },
 )
 
@@ -76,16 +90,20 @@ lesson = Lesson(
 
 
 async def read_notice(word_of_the_day: Any, url: str) -> AsyncIterator[Any]:
-    """Ask for the word, and ask again."""
+    """Ask for the word, and ask again; each time, what is still borrowed."""
     import inspect
 
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    engine = create_async_engine(url)
+    from engineroom.exercises.tools import Borrowed
+
+    engine = create_async_engine(url, connect_args={"server_settings": {"search_path": "public"}})
+    borrowed = Borrowed(engine)
     try:
         while True:
             word = word_of_the_day(engine)
             yield await word if inspect.isawaitable(word) else word
+            yield borrowed.count
     finally:
         await engine.dispose()
 
@@ -95,8 +113,8 @@ async def read_notice(word_of_the_day: Any, url: str) -> AsyncIterator[Any]:
     kind="coroutine function",
     points=1,
     measures=("welcome.ask", "welcome.await"),
-    task="Write `word_of_the_day(engine)`: it asks the engine's database for the one `word` in "
-    "the table `notice`, and returns it.",
+    task="Write `word_of_the_day(engine)`: over this engine it asks for the one `word` in the "
+    "table `notice`, returns it, and gives the connection back.",
     hints=(
         "Who knows the word?",
         "Connect with `async with`, as `tear_off` does. `scalar` runs a query and gives one value.",
@@ -167,6 +185,51 @@ async def read_notice(word_of_the_day: Any, url: str) -> AsyncIterator[Any]:
                 """,
             ),
         ),
+        Slip(
+            "another_engine",
+            "WELC-05",
+            "That is what another connection sees; the engine that you were given was not asked.",
+            (
+                """
+                from engineroom import lab
+                from sqlalchemy import text
+                desk = create_async_engine(lab.url)
+                async def ask(question):
+                    async with desk.connect() as conn:
+                        return (await conn.execute(text(question))).one()
+                async def word_of_the_day(engine):
+                    return (await ask('select word from notice'))[0]
+                """,
+                """
+                from sqlalchemy import create_engine, text
+                async def word_of_the_day(engine):
+                    own = create_engine(engine.url.set(drivername='postgresql+psycopg'))
+                    with own.connect() as conn:
+                        return conn.scalar(text('select word from notice'))
+                """,
+            ),
+        ),
+        Slip(
+            "not_given_back",
+            "WELC-06",
+            "You borrowed a connection from the engine, and did not give it back.",
+            (
+                """
+                from sqlalchemy import text
+                async def word_of_the_day(engine):
+                    conn = await engine.connect()
+                    return await conn.scalar(text('select word from notice'))
+                """,
+                """
+                from sqlalchemy import text
+                from sqlalchemy.ext.asyncio import AsyncSession
+                sessions = []
+                async def word_of_the_day(engine):
+                    sessions.append(AsyncSession(engine))
+                    return await sessions[-1].scalar(text('select word from notice for update'))
+                """,
+            ),
+        ),
     ),
     right=(
         """
@@ -204,28 +267,44 @@ async def read_notice(word_of_the_day: Any, url: str) -> AsyncIterator[Any]:
                     return word
         word_of_the_day = lambda engine: stream(engine)
         """,
+        """
+        from sqlalchemy import MetaData, Table, select
+        async def word_of_the_day(engine, /, *, name='notice'):
+            async with engine.connect() as conn:
+                raw = (await conn.get_raw_connection()).driver_connection
+                await raw.fetchval('select word from public.notice where word <> $1', '')
+                table = await conn.run_sync(
+                    lambda sync: Table(name, MetaData(), autoload_with=sync))
+                return (await conn.execute(select(table.c.word))).scalar()
+        """,
     ),
 )
 async def word(trial: Trial) -> None:
-    witness, draw, url = trial.witness, trial.draw, trial.draw.choice(_urls(trial.lab))
-    first, second, before = draw.word(), draw.word(), await trial.witness.logins()
-    await witness.execute(f"create table notice as select '{first}'::text as word")
-    steps = trial.subject.steps(read_notice, url)
+    witness, first, second, aside = trial.witness, *(trial.draw.word() for _ in range(3))
+    before = await witness.logins()
+    await witness.execute(_BOARDS.format(first=first, aside=aside))
+    steps = trial.subject.steps(read_notice, trial.lab.url)
     found = await steps.outcome()
     _is_word(found)
+    expect(found.value != aside, "WELC-05")
     asked = await witness.logins() > before
     expect(
         found.value == first, "WELC-04" if asked else "WELC-03", _another(found) if asked else ""
     )
-    await witness.execute("update notice set word = $1", second)
+    expect(not await steps.next(), "WELC-06")
+    await witness.execute("update public.notice set word = $1", second)
     again = await steps.outcome()
     _is_word(again)
     kept = again.value == first
     expect(again.value == second, "WELC-03" if kept else "WELC-04", "" if kept else _another(again))
 
 
-def _urls(lab: Any) -> list[str]:
-    return [lab.url, lab.psycopg_url]
+_BOARDS = """
+create table public.notice as select '{first}'::text as word;
+create schema authorization current_user;
+create table notice as select '{aside}'::text as word;
+"""
+"""The board, and one that everybody sees first who logs in without the probe's search path."""
 
 
 _SEALED = ("coroutine", "Task", "Future", "_GatheringFuture", "async_generator", "generator")
@@ -236,9 +315,16 @@ def _is_word(found: Outcome) -> None:
     """Whether a text came; what else it was says what went wrong."""
     if found.failure is not None:
         raise SubjectFailed(found.failure)
+    expect(
+        found.kind != "async_generator",
+        "WELC-01",
+        "With `yield` it is a generator, and nobody ran it: Postgres saw no query. `return` the "
+        "word.",
+    )
     expect(found.kind not in _SEALED, "WELC-01")
     expect(found.kind not in _ROWS, "WELC-02")
-    expect(isinstance(found.value, str), "WELC-04", f"A text was asked for; you gave {found.kind}.")
+    given = "nothing: `return` it" if found.kind == "NoneType" else found.kind
+    expect(isinstance(found.value, str), "WELC-04", f"A text was asked for; you gave {given}.")
 
 
 def _another(found: Outcome) -> str:
@@ -293,28 +379,43 @@ async def set_out(together: Any, url: str, first_is_slow: bool) -> AsyncIterator
     yield [type(item).__name__ for item in found] if several else type(found).__name__
     yield [item if isinstance(item, str) else None for item in found]
     await engine.dispose()
+    yield started
 
 
-async def set_out_often(together: Any, words: Any) -> AsyncIterator[Any]:
-    """Many pairs that come back at once. No task is forgotten, so that each has another address:
-    in a set they stand in whatever order that gives."""
+async def set_out_often(together: Any, plan: Any) -> AsyncIterator[Any]:
+    """Many pairs that come back at once, and two of which one comes to grief.
+
+    No task is forgotten, so that each has another address: in a set they stand in whatever order
+    that gives.
+    """
     import asyncio
     import inspect
 
     kept: list[Any] = []
     found = []
 
-    def sail(word: str) -> Any:
-        async def sailing() -> str:
+    def sail(result: Any) -> Any:
+        async def sailing() -> Any:
             kept.append(asyncio.current_task())
-            return word
+            return result
 
         return sailing
 
-    for one, other in words:
-        pair = together(sail(one), sail(other))
-        found.append([*(await pair if inspect.isawaitable(pair) else pair)])
+    async def sinking() -> Any:
+        raise OSError("water in the engine room")
+
+    async def go(first: Any, second: Any) -> list[Any]:
+        pair = together(first, second)
+        return [*(await pair if inspect.isawaitable(pair) else pair)]
+
+    for one, other in plan:
+        found.append(await go(sail(one), sail(other)))
     yield found
+    for pair in (sinking, sail(0)), (sail(0), sinking):
+        try:
+            yield await go(*pair)
+        except Exception:
+            yield "trouble"
 
 
 @lesson.exercise(
@@ -323,7 +424,8 @@ async def set_out_often(together: Any, words: Any) -> AsyncIterator[Any]:
     points=2,
     measures=("welcome.await", "welcome.together"),
     task="Write `together(first, second)`: it gets two coroutine functions without parameters, "
-    "lets both work at the same time, and returns both results, that of `first` first.",
+    "lets both work at the same time, and returns both results, that of `first` first. If one of "
+    "them raises, so does `together`.",
     hints=(
         "When does the second one start?",
         "Start both, and then wait for both. `first` is a function: who calls it?",
@@ -390,6 +492,30 @@ async def set_out_often(together: Any, words: Any) -> AsyncIterator[Any]:
                 """,
             ),
         ),
+        Slip(
+            "hushed_up",
+            "WELC-15",
+            "One of the two raised an exception, and `together` went on as if all were well.",
+            (
+                """
+                import asyncio
+                async def together(first, second):
+                    return await asyncio.gather(first(), second(), return_exceptions=True)
+                """,
+                """
+                import asyncio
+                async def calmly(function):
+                    try:
+                        return await function()
+                    except Exception as error:
+                        print(error)
+                async def together(*functions):
+                    async with asyncio.TaskGroup() as group:
+                        tasks = [group.create_task(calmly(f)) for f in functions]
+                    return tuple(task.result() for task in tasks)
+                """,
+            ),
+        ),
     ),
     right=(
         """
@@ -429,26 +555,41 @@ async def set_out_often(together: Any, words: Any) -> AsyncIterator[Any]:
     ),
 )
 async def together(trial: Trial) -> None:
-    witness, url, words = trial.witness, trial.draw.choice(_urls(trial.lab)), []
+    witness, draw = trial.witness, trial.draw
     await witness.execute("create table harbour (ferry text, word text)")
-    for first_is_slow in trial.draw.sample([True, False], 2):
-        words = [trial.draw.word(), trial.draw.word()]
+    for first_is_slow in draw.sample([True, False], 2):
+        words = [draw.word(), draw.word()]
         await witness.execute("truncate harbour")
         await witness.execute("insert into harbour values ('first', $1), ('second', $2)", *words)
-        steps = trial.subject.steps(set_out, url, first_is_slow)
+        steps = trial.subject.steps(set_out, trial.lab.url, first_is_slow)
         async with witness.gate("harbour") as gate:
             started = await steps.next()
-            expect(len(set(started)) == len(started), "WELC-14", "You called one of them twice.")
+            expect(len(set(started)) == len(started), "WELC-14", _TWICE)
             expect(len(started) != 1, "WELC-11")
             await gate.reached(len(started))  # Postgres sees the two at once
         _are_results(await steps.next())
         found = await steps.next()
         expect(found != words[::-1], "WELC-12")
         expect(found == words, "WELC-14", "These are not the results of the two.")
+        expect(len(await steps.next()) == 2, "WELC-14", _TWICE)
         await steps.outcome()
-    pairs = [[trial.draw.word(), trial.draw.word()] for _ in range(16)]
-    found = await trial.subject.steps(set_out_often, pairs).next()
-    expect(found == pairs, "WELC-12")
+    await _many_pairs(trial)
+
+
+_TWICE = "You called one of them twice."
+
+
+async def _many_pairs(trial: Trial) -> None:
+    """Sixteen pairs, whose results need not be texts, and two pairs of which one fails."""
+    draw = trial.draw
+    pairs: list[list[Any]] = [[draw.word(), draw.word()] for _ in range(16)]
+    pairs[3][0], pairs[5][1], pairs[8][0] = None, draw.randint(1, 9), 0
+    steps = trial.subject.steps(set_out_often, pairs)
+    for found, pair in zip(await steps.next(), pairs, strict=True):
+        expect(found != pair[::-1], "WELC-12")
+        expect(found == pair, "WELC-14", f"The two returned {pair}, and you {found}.")
+    for _ in range(2):
+        expect(await steps.next() == "trouble", "WELC-15")
 
 
 def _are_results(kinds: Any) -> None:
@@ -462,13 +603,16 @@ def _are_results(kinds: Any) -> None:
 
 
 async def buy(keep: Any, url: str, ferries: Any) -> AsyncIterator[Any]:
-    """Buy one ferry after another, and note which calls nobody awaited."""
+    """Buy one ferry after another; note which calls nobody awaited, and what is still borrowed."""
     import inspect
     import warnings
 
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    engine = create_async_engine(url)
+    from engineroom.exercises.tools import Borrowed
+
+    engine = create_async_engine(url, connect_args={"server_settings": {"search_path": "public"}})
+    borrowed = Borrowed(engine)
     try:
         for name, seats in ferries:
             with warnings.catch_warnings(record=True) as caught:
@@ -477,7 +621,7 @@ async def buy(keep: Any, url: str, ferries: Any) -> AsyncIterator[Any]:
                 done = await done if inspect.isawaitable(done) else done
                 del done
             said = [str(warning.message) for warning in caught]
-            yield [words for words in said if "never awaited" in words]
+            yield [[words for words in said if "never awaited" in words], borrowed.count]
     finally:
         await engine.dispose()
 
@@ -487,8 +631,9 @@ async def buy(keep: Any, url: str, ferries: Any) -> AsyncIterator[Any]:
     kind="coroutine function",
     points=2,
     measures=("welcome.keep",),
-    task="Write `keep(engine, name, seats)`: it stores a ferry in the table `ferry`, in the "
-    "columns `name` and `seats`, so that a stranger finds it afterwards, whatever its name is.",
+    task="Write `keep(engine, name, seats)`: over this engine it stores a ferry in the table "
+    "`ferry`, in the columns `name` and `seats`, so that a stranger finds it afterwards, whatever "
+    "its name is. What Postgres refuses, it does not pass over in silence.",
     hints=(
         "What ends a transaction well?",
         "`engine.begin()` does it for you. And the name travels beside the SQL, not in it.",
@@ -570,6 +715,37 @@ async def buy(keep: Any, url: str, ferries: Any) -> AsyncIterator[Any]:
                 """,
             ),
         ),
+        Slip(
+            "hushed_up",
+            "WELC-26",
+            "Postgres refused a ferry without seats, and `keep` ended as if it were stored.",
+            (
+                """
+                from sqlalchemy import text
+                async def keep(engine, name, seats):
+                    try:
+                        async with engine.begin() as conn:
+                            await conn.execute(
+                                text('insert into ferry (name, seats) values (:name, :seats)'),
+                                {'name': name, 'seats': seats})
+                    except Exception:
+                        pass
+                """,
+                """
+                from sqlalchemy import text
+                async def keep(engine, name, seats):
+                    async with engine.connect() as conn:
+                        try:
+                            await conn.execute(
+                                text('insert into ferry (name, seats) values (:name, :seats)'),
+                                {'name': name, 'seats': seats})
+                            await conn.commit()
+                        except Exception as error:
+                            await conn.rollback()
+                            print('could not store', name, error)
+                """,
+            ),
+        ),
     ),
     right=(
         """
@@ -614,23 +790,56 @@ async def buy(keep: Any, url: str, ferries: Any) -> AsyncIterator[Any]:
                 await conn.execute(text(sql), dict(zip(('a', 'b'), values)))
         keep = partial(run, 'insert into ferry values (:a, :b)')
         """,
+        """
+        # As asyncpg says it; and a table that is there already does not mind.
+        async def keep(engine, /, *values, **named):
+            async with engine.begin() as conn:
+                await conn.exec_driver_sql(
+                    'create table if not exists ferry (name text, seats int)')
+                await conn.exec_driver_sql(
+                    'insert into public.ferry (name, seats) values ($1, $2)',
+                    (*values, *named.values()))
+        """,
     ),
 )
 async def keep(trial: Trial) -> None:
-    witness, draw, url = trial.witness, trial.draw, trial.draw.choice(_urls(trial.lab))
-    await witness.execute(
-        "create table ferry (name text, seats int, id int generated always as identity primary key)"
-    )
-    ferries = [(name, draw.randint(2, 900)) for name in _names(draw)]
-    steps = trial.subject.steps(buy, url, ferries)
+    witness, draw = trial.witness, trial.draw
+    await witness.execute(_HARBOUR)
+    ferries = [(name, draw.randint(100, 900)) for name in _names(draw)]
+    steps = trial.subject.steps(buy, trial.lab.url, [*ferries, (draw.word(), 0)])
     for count, ferry in enumerate(ferries, start=1):
         done = await steps.outcome()
         _went_well(done, special=count > 1)
-        rows = [tuple(row) for row in await witness.fetch("select name, seats from public.ferry")]
+        unawaited, borrowed = done.value
+        rows = await _rows(witness, "select name, seats from public.ferry")
         if rows != ferries[:count]:
-            got = (await witness.fetch("select is_called from public.ferry_id_seq"))[0][0]
-            _why_not(done.value, arrived=got, stored=ferry in rows or len(rows) >= count)
-        expect(ferry in rows, "WELC-24")
+            await _why_not(witness, unawaited, ferry, stored=ferry in rows or len(rows) >= count)
+        expect(not borrowed, "WELC-06", "You borrowed a connection, and did not give it back.")
+    for heard in await witness.fetch("select sql from public.heard"):
+        for value in map(str, ferries[0]):
+            pasted = f"Postgres found {value} in the SQL itself: hand it over beside the SQL."
+            expect(value not in heard["sql"], "WELC-23", pasted)
+    refused = await steps.outcome()
+    expect(refused.failure is not None, "WELC-26")
+
+
+_HARBOUR = """
+create table public.ferry (
+    name text, seats int check (seats > 0), id int generated always as identity primary key
+);
+create table public.heard (sql text);
+create function public.listen() returns trigger language plpgsql as
+    'begin insert into public.heard values (current_query()); return new; end';
+create trigger listening before insert on public.ferry
+    for each row execute function public.listen();
+create schema authorization current_user;
+create table ferry (name text, seats int);
+"""
+"""The table, what Postgres heard of it, and another that comes first for who has no search path."""
+
+
+async def _rows(witness: Any, sql: str) -> list[tuple[Any, ...]]:
+    return [tuple(row) for row in await witness.fetch(sql)]
 
 
 def _names(draw: Draw) -> list[str]:
@@ -649,11 +858,17 @@ def _went_well(done: Outcome, *, special: bool) -> None:
     raise SubjectFailed(done.failure)
 
 
-def _why_not(unawaited: Any, *, arrived: bool, stored: bool) -> None:
+async def _why_not(witness: Any, unawaited: Any, ferry: Any, *, stored: bool) -> None:
     for words in unawaited:
         called = words.partition("'")[2].partition("'")[0].rpartition(".")[2]
         sentence = "" if called == "commit" else f"`{called}()` was called, and never awaited."
         expect(False, "WELC-22", sentence)
     expect(not stored, "WELC-24", "A stranger finds other rows than those you were given.")
-    expect(not arrived, "WELC-21")
+    aside = await witness.fetch("select to_regclass('ferry') is not null")
+    elsewhere = aside[0][0] and ferry in await _rows(witness, "select name, seats from ferry")
+    expect(
+        not elsewhere, "WELC-05", "The row came over another engine than the one you were given."
+    )
+    got = await witness.fetch("select from pg_catalog.pg_sequences where last_value is not null")
+    expect(not got, "WELC-21")
     expect(False, "WELC-25", "Postgres never got an INSERT for `ferry`.")

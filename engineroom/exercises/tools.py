@@ -101,6 +101,25 @@ class Opened:
         return open_sockets() - self._before
 
 
+class Borrowed:
+    """Counts the connections of an engine that are out: what an answer did not give back.
+
+    It holds on to each one that is lent, so that no collector of garbage brings back what was
+    forgotten.
+    """
+
+    def __init__(self, engine: Any) -> None:
+        from sqlalchemy import event
+
+        self._engine = engine
+        self._lent: list[Any] = []
+        event.listen(engine.sync_engine, "checkout", lambda *lent: self._lent.append(lent))
+
+    @property
+    def count(self) -> int:
+        return int(self._engine.pool.checkedout())
+
+
 @contextmanager
 def closed_port() -> Iterator[int]:
     """A loopback port that refuses connections, and that nobody else can take meanwhile."""
