@@ -1,5 +1,6 @@
 """01 install: what each package is for."""
 
+import sys
 from collections.abc import AsyncIterator, Iterable
 from importlib import metadata
 from typing import Any
@@ -89,7 +90,8 @@ lesson = Lesson(
         "INST-35": "The package was hidden while your function ran. Look when you are called: "
         "`importlib.util.find_spec(name) is None`.",
         "INST-36": "Only what is missing, as pip would take it, and nothing that is there "
-        "already: `asyncpg`, `psycopg[binary]`, `aiosqlite`, `greenlet` or `sqlalchemy[asyncio]`.",
+        "already: `asyncpg`, `psycopg[binary]`, `aiosqlite`, `greenlet` or `sqlalchemy[asyncio]`. "
+        "What nobody has imported yet is not in `sys.modules`, and may be installed all the same.",
         "INST-41": "Conda's record stays when somebody writes over the package, so it may be about "
         "a version that is gone. Compare the *files* in the record with the folder that you found.",
         "INST-42": "Conda's own recipes use pip, and not all of them change the word in "
@@ -125,16 +127,18 @@ def _names(found: Any) -> list[str] | None:
 
 
 async def ask_versions(installed: Any, packages: Any, names: Any) -> AsyncIterator[Any]:
-    """Have a few packages that nobody else has, and ask for versions."""
+    """Ask for versions, and again when a few packages have come that nobody else has."""
     import tempfile
     from collections.abc import Mapping
 
     from engineroom.exercises.packages import on_path, put
 
-    with tempfile.TemporaryDirectory() as folder, on_path(folder):
+    with tempfile.TemporaryDirectory() as folder:
         for package in packages:
             put(folder, **package)
-        found = installed(names)
+        installed(list(names))
+        with on_path(folder):
+            found = installed(names)
         yield dict(found) if isinstance(found, Mapping) else None
 
 
@@ -284,25 +288,35 @@ async def ask_versions(installed: Any, packages: Any, names: Any) -> AsyncIterat
 async def installed(trial: Trial) -> None:
     draw = trial.draw
     plain, dotted, absent, module = _brand(draw), _brand(draw), _brand(draw), draw.word()
-    versions = [_version(draw), _version(draw)]
     there: list[dict[str, Any]] = [
-        {"name": name, "version": version}
-        for name, version in zip((plain, dotted), versions, strict=True)
+        {"name": name, "version": _version(draw)} for name in (plain, dotted, "alembic")
     ]
     there[0] |= {"module": module, "module_says": f"0.{draw.randint(1, 9)}"}
-    wanted: dict[str, Any] = {plain: versions[0], dotted.replace("-", ".").upper(): versions[1]}
+    spelt = dotted.replace("-", ".").upper()
+    versions = [package["version"] for package in there]
+    wanted: dict[str, Any] = dict(zip((plain, spelt, "alembic"), versions, strict=True))
     wanted |= {absent: None, module: None, "greenlet": metadata.version("greenlet")}
     asked = trial.subject.steps(ask_versions, there, draw.sample(list(wanted), len(wanted)))
     got = _mapping(await asked.outcome())
     expect(set(got) == set(wanted), "INST-05", "Not each name that was asked for has its entry.")
     expect(got[module] is None, "INST-01")
-    expect(got[plain] == wanted[plain], "INST-04")
+    expect(got[plain] == wanted[plain], "INST-04", "" if got[plain] else _REMEMBERED)
     expect(
         got[absent] is None,
         "INST-02",
         f"For a package that is not here you gave {got[absent]!r}; None was asked for.",
     )
-    expect(got == wanted, "INST-03" if got["greenlet"] == wanted["greenlet"] else "INST-04")
+    all_else = got["greenlet"] == wanted["greenlet"]
+    expect(got[spelt] == wanted[spelt], "INST-03" if all_else else "INST-04")
+    expect(got["alembic"] == wanted["alembic"], "INST-04", _SHADOWED)
+    expect(got == wanted, "INST-04")
+
+
+_REMEMBERED = "A package came a moment ago, and you did not find it: look whenever you are called."
+_SHADOWED = (
+    "There is an alembic in two folders of Python's path. The first one counts, as for `import`; "
+    "you gave the version of the other."
+)
 
 
 def _mapping(read: Any) -> dict[str, Any]:
@@ -466,6 +480,7 @@ async def adds(trial: Trial) -> None:
     there = [
         {"name": dist, "version": "1.0", "requires": _requires(trial.draw, names, extra, other)},
         {"name": bare, "version": "1.0"},
+        {"name": names["extra"][1], "version": "2.0", "requires": names["deeper"]},
     ]
     asked = [(dist, extra), (dist, other), (bare, extra), ("sqlalchemy", "asyncio")]
     wanted = [names["extra"] + names["both"], names["other"] + names["both"], [], ["greenlet"]]
@@ -477,7 +492,11 @@ async def adds(trial: Trial) -> None:
         got = {canonicalize_name(name) for name in found or ()}
         expect(not got & _forms(names["always"]), "INST-11")
         expect(not got & _forms(names["foreign"]), "INST-13")
+        expect(not got & _forms(names["deeper"]), "INST-14", _DEEPER)
         expect(got == _forms(names_wanted), "INST-14", "It adds other names than those you gave.")
+
+
+_DEEPER = "You went on to what the added packages ask for; only its own lines count."
 
 
 def _parts(draw: Draw) -> dict[str, list[str]]:
@@ -488,6 +507,7 @@ def _parts(draw: Draw) -> dict[str, list[str]]:
         "other": [draw.word()],
         "both": [draw.word()],
         "foreign": [draw.word(), draw.word()],
+        "deeper": [draw.word()],
     }
 
 
@@ -713,9 +733,14 @@ async def unmet(trial: Trial) -> None:
         raise SubjectFailed(read.failure)
     found = _names(read.value)
     expect(found is not None, "INST-24", "A list of lines was asked for.")
+    for text in found or ():
+        other = f"A line was asked for, as it stands; you gave {text[:60]!r}."
+        expect(any(_same_line(line, text) for line in asked), "INST-24", other)
     got = {kind for kind, line in lines.items() if any(_same_line(line, f) for f in found or ())}
     expect("absent" in got, "INST-22")
-    expect("foreign" not in got, "INST-23")
+    expect(not {"foreign", "for an old Python"} & got, "INST-23")
+    holds = f"The marker of this line holds here, so it asks like any other: {lines['held']}"
+    expect("held" in got, "INST-23", holds)
     expect(not {"as text too old", "as text new enough"} & (got ^ wanted), "INST-21")
     wrong = sorted(got ^ wanted)
     expect(not wrong, "INST-24", f"Look at this line once more: {lines.get((*wrong, '')[0])}")
@@ -733,21 +758,24 @@ def _project(draw: Draw) -> tuple[list[dict[str, Any]], dict[str, str], set[str]
         "not compatible": (f"{major}.{low + 1}.0", f"~={major}.{low}.1"),
         "any": (f"{major}.{low}", ""),
         "exactly": (f"{major}.{low}", f"=={major}.{low}.0"),
+        "held": (f"{major}.{low}.2", f'>={major + 1}; python_version >= "3.8"'),
     }
-    names = {kind: _brand(draw) for kind in (*here, "absent", "foreign")}
+    names = {kind: _brand(draw) for kind in (*here, "absent", "foreign", "for an old Python")}
     there = [
         {"name": names[kind].lower(), "version": version} for kind, (version, _) in here.items()
     ]
     lines = {kind: f"{names[kind]}{asked}" for kind, (_, asked) in here.items()}
     lines["absent"] = f"{names['absent'].replace('-', '_')}>={major}"
     lines["foreign"] = f'{names["foreign"]}>={major}; sys_platform == "win32"'
-    return there, lines, {"as text new enough", "too new", "not compatible", "absent"}
+    old = names["for an old Python"]
+    lines["for an old Python"] = f'{old}>={major}; python_version < "3.4"'
+    return there, lines, {"as text new enough", "too new", "not compatible", "absent", "held"}
 
 
 def _same_line(line: str, found: str) -> bool:
-    """Whether this is that line; its name alone will do."""
+    """Whether this asks for the same as that line, in whatever spelling."""
     try:
-        return _same_name(Requirement(line).name, Requirement(found).name)
+        return Requirement(line) == Requirement(found)
     except InvalidRequirement:
         return False
 
@@ -757,12 +785,16 @@ def _same_line(line: str, found: str) -> bool:
 
 async def ask_missing(missing_for: Any, plan: Any) -> AsyncIterator[Any]:
     """Hide packages, ask what a URL lacks, and count who calls where the URLs lead."""
+    import sys
+
     from engineroom.exercises.packages import Absences, Doorbell
 
     with Doorbell() as bell, Absences("asyncpg", "psycopg", "aiosqlite", "greenlet") as absences:
         for scheme, names in plan:
-            place = "/desk.db" if "sqlite" in scheme else f"desk@127.0.0.1:{bell.port}/skerry"
+            server = f"desk@127.0.0.1:{bell.port}/no_more_psycopg2"
+            place = "/no_more_asyncpg.db" if "sqlite" in scheme else server
             with absences.hidden(*names):
+                sys.modules.pop("aiosqlite", None)  # it may be here, and nobody's yet
                 try:
                     found = missing_for(f"{scheme}://{place}")
                 except ValueError:
@@ -1025,6 +1057,10 @@ async def missing_for(trial: Trial) -> None:
 
 def _compare(scheme: str, wanted: set[str], found: Any) -> None:
     """Whether what was named brings what was missing, and nothing else; by its effect."""
+    fits = (
+        f"`{scheme}://` can serve an async engine, whatever stands behind; you raised ValueError."
+    )
+    expect(found != "ValueError" or scheme == "postgresql", "INST-33", fits)
     lines = _names(found) or []
     brought = {name for line in lines for name in _brings(line)}
     all_there = isinstance(found, list) and wanted <= brought
@@ -1053,8 +1089,8 @@ def _mornings(draw: Draw) -> list[tuple[str, list[str]]]:
     plan.append((scheme, [_NEEDS[scheme], "greenlet"]))
     scheme = draw.choice(list(_NEEDS))
     plan.append((scheme, [name for name in _DRIVERS if name != _NEEDS[scheme]]))
-    plan.append((draw.choice(list(_NEEDS)), []))
-    plan += [("postgresql+psycopg2", []), (draw.choice(list(_BEYOND)), [])]
+    plan += [(scheme, []) for scheme in ("sqlite+aiosqlite", draw.choice(list(_NEEDS)))]
+    plan += [(scheme, []) for scheme in ("postgresql+psycopg2", *_BEYOND)]
     draw.shuffle(plan)
     return plan
 
@@ -1095,7 +1131,7 @@ async def ask_whose(whose: Any, site: str, plan: Any) -> AsyncIterator[Any]:
         note_conda(prefix, "libpq", "17.10", ["lib/libpq.so.5", "bin/pg_config"])
         for kind, package in plan:
             if kind == "over":
-                put_conda(prefix, site, package["name"], "0.1", record=package["name"].lower())
+                put_conda(prefix, site, package["name"], "0.1", module=package["module"])
                 (old,) = Path(prefix, site).glob("*-0.1.dist-info")
                 shutil.rmtree(old)
             if kind in ("over", "by pip", "by uv"):
@@ -1263,28 +1299,39 @@ async def whose(trial: Trial) -> None:
     draw, more = trial.draw, {kind: dict(extra) for kind, (_, extra) in _OWNERS.items()}
     more["renamed"]["record"] = f"py-{draw.word()}"
     names = {kind: _brand(draw) for kind in _OWNERS}
+    names["over"] = names["over"].lower()  # so that conda has a record of exactly that name
     plan = [
-        (kind, {"name": names[kind], "version": _version(draw), **more[kind]})
+        (
+            kind,
+            {"name": names[kind], "version": _version(draw), "module": draw.word(), **more[kind]},
+        )
         for kind in draw.sample(list(_OWNERS), len(_OWNERS))
     ]
-    site = f"lib/python3.{draw.randint(11, 14)}/site-packages"
+    another = draw.choice([minor for minor in range(11, 15) if minor != sys.version_info.minor])
+    site = f"lib/python3.{another}/site-packages"
     got = await trial.subject.steps(ask_whose, site, plan).next()
     expect(isinstance(got, dict), "INST-44", "A dictionary of texts was asked for.")
     words = {kind: _look_up(got, name) for kind, name in names.items()}
     expect(not any(str(word).endswith("\n") for word in words.values()), "INST-43")
     expect(words["over"] != "conda", "INST-41")
     expect(words["recipe"] != "pip", "INST-42")
+    expect(words["renamed"] != "pip", "INST-44", _RENAMED)
+    expect(got, "INST-44", f"You found nothing, and there are packages in {site}.")
     expect(None not in words.values(), "INST-44", "You did not find all that is there.")
     wrong = {f"{words[k]!r} of what is {w}'s" for k, (w, _) in _OWNERS.items() if words[k] != w}
     expect(not wrong, "INST-44", f"You said {', '.join(sorted(wrong))}.")
     expect(len(got) == len(names), "INST-44", "You found more than there is in that environment.")
 
 
+_RENAMED = (
+    "Conda has the files of a distribution in a record of another name: look for the files, and "
+    "not for the name."
+)
 _OWNERS: dict[str, tuple[str, dict[str, str]]] = {
     # what became of it, whose it is, and what is particular about it
     "by conda": ("conda", {}),
     "recipe": ("conda", {"installer": "pip"}),
-    "renamed": ("conda", {}),
+    "renamed": ("conda", {"installer": "pip"}),
     "over": ("pip", {"installer": "pip"}),
     "by pip": ("pip", {"installer": "pip"}),
     "by uv": ("uv", {"installer": "uv"}),

@@ -133,7 +133,8 @@ len({version(name) for name in ("python-dotenv", "Python_DotEnv", "PYTHON.DOTENV
 # ### Your turn: what is installed?
 #
 # `installed(names)` looks up each distribution in a list. One that is not there is no disaster: its
-# answer is `None`. The check puts a few packages on Python's path that nobody has ever heard of.
+# answer is `None`. The check puts a few packages on Python's path that nobody has ever heard of, and an
+# `alembic` of its own before yours.
 
 
 # %% exercise="install.installed"
@@ -567,9 +568,9 @@ await second_python(COMPARE, path=cupboard)
 #
 # ### Your turn: what is not met?
 #
-# `unmet(lines)` gets requirements as they stand in a project's file, and returns those that this
-# environment does not meet: the package is absent, too old, or too new. A line whose marker does not hold
-# here asks for nothing.
+# `unmet(lines)` gets requirements as they stand in a project's file, each a line that `Requirement` can
+# read. It returns those lines that this environment does not meet: the package is absent, too old, or too
+# new. A line whose marker does not hold here asks for nothing.
 
 
 # %% exercise="install.unmet"
@@ -700,8 +701,8 @@ for line in report["checks"]:
 #
 # The old laptop's disk has dried, and it shows what you have just seen: conda and others have worked in one
 # environment. `whose(prefix)` says for each distribution below `prefix` (in
-# `lib/python3.…/site-packages`) who it belongs to: `"conda"`, if what is there now is conda's, or else the
-# word in its `INSTALLER`. Mind three things:
+# `lib/python3.…/site-packages`, whichever Python it has) who it belongs to: `"conda"`, if what is there now
+# is conda's, or else the word in its `INSTALLER`. Mind three things:
 #
 # - conda's record of a package says nothing, if somebody has written over the package since;
 # - `INSTALLER` may say `pip` in a package of conda's, because its recipe used pip. The record lists its

@@ -80,6 +80,27 @@ WRONG = {
         def installed(names):
             return [version(name) for name in names if name == 'greenlet']
         """,
+        """
+        # Of two folders on the path, the last one wins here, and the first one where it counts.
+        from importlib.metadata import distributions
+        from packaging.utils import canonicalize_name as key
+        def installed(names):
+            here = {key(d.metadata['Name']): d.version for d in distributions()}
+            return {name: here.get(key(name)) for name in names}
+        """,
+        """
+        # What was not there once will never be.
+        from functools import cache
+        from importlib.metadata import PackageNotFoundError, version
+        @cache
+        def look(name):
+            try:
+                return version(name)
+            except PackageNotFoundError:
+                return None
+        def installed(names):
+            return {name: look(name) for name in names}
+        """,
     ],
     "install.adds": [
         """
@@ -130,6 +151,28 @@ WRONG = {
         def adds(dist, extra):
             return ', '.join(r.name for r in map(Requirement, requires(dist) or ())
                              if r.marker and r.marker.evaluate({'extra': extra}))
+        """,
+        """
+        # What comes along, and what comes along with that.
+        from importlib.metadata import PackageNotFoundError, requires
+        from packaging.requirements import Requirement
+        def adds(dist, extra):
+            found = set()
+            try:
+                lines = [Requirement(line) for line in requires(dist) or ()]
+            except PackageNotFoundError:
+                return found
+            for r in lines:
+                if r.marker and r.marker.evaluate({'extra': extra}):
+                    if not r.marker.evaluate({'extra': ''}):
+                        found |= {r.name} | {Requirement(line).name
+                                             for line in needed(r.name)}
+            return found
+        def needed(name):
+            try:
+                return requires(name) or ()
+            except PackageNotFoundError:
+                return ()
         """,
     ],
     "install.unmet": [
@@ -212,6 +255,35 @@ WRONG = {
                 except PackageNotFoundError:
                     return [line]
             return []
+        """,
+        """
+        # A marker, so it must be somebody else's.
+        from importlib.metadata import distributions
+        from packaging.requirements import Requirement
+        def unmet(lines):
+            asked = [(line, Requirement(line)) for line in lines]
+            return [line for line, r in asked if r.marker is None
+                    and not any(d.version in r.specifier for d in distributions(name=r.name))]
+        """,
+        """
+        # Reads the markers by eye: one of two.
+        import sys
+        from importlib.metadata import distributions
+        from packaging.requirements import Requirement
+        def unmet(lines):
+            asked = [(line, Requirement(line)) for line in lines
+                     if 'sys_platform' not in line or sys.platform in line]
+            return [line for line, r in asked
+                    if not any(d.version in r.specifier for d in distributions(name=r.name))]
+        """,
+        """
+        # Names, where lines were asked for.
+        from importlib.metadata import distributions
+        from packaging.requirements import Requirement
+        def unmet(lines):
+            asked = [r for r in map(Requirement, lines) if not r.marker or r.marker.evaluate()]
+            return [r.name for r in asked
+                    if not any(d.version in r.specifier for d in distributions(name=r.name))]
         """,
     ],
     "install.missing_for": [
@@ -299,6 +371,44 @@ WRONG = {
             return [n for n in (driver, 'greenlet') if not find_spec(n)][:1]
         """,
         """
+        # A bare sqlite:// is no async URL, whatever comes to mind first.
+        from importlib.util import find_spec
+        def missing_for(url):
+            scheme = url.partition('://')[0]
+            driver = {'postgresql': 'psycopg', 'sqlite': 'aiosqlite'}.get(
+                scheme, scheme.partition('+')[2])
+            if driver not in ('asyncpg', 'psycopg', 'aiosqlite'): raise ValueError(driver)
+            return [n for n in (driver, 'greenlet') if find_spec(n) is None]
+        """,
+        """
+        # Whatever is neither blocking nor here can be installed, it thinks: aiopg, too.
+        from importlib.util import find_spec
+        from sqlalchemy import make_url
+        def missing_for(url):
+            driver = make_url(url).get_driver_name()
+            if driver in ('psycopg2', 'pysqlite'): raise ValueError(driver)
+            return [n for n in (driver, 'greenlet') if find_spec(n) is None]
+        """,
+        """
+        # Imported is another thing than installed.
+        import sys
+        from sqlalchemy import make_url
+        def missing_for(url):
+            driver = make_url(url).get_driver_name()
+            if driver not in ('asyncpg', 'psycopg', 'aiosqlite'): raise ValueError(driver)
+            return [n for n in (driver, 'greenlet') if n not in sys.modules]
+        """,
+        """
+        # The word may stand anywhere in a URL.
+        from importlib.util import find_spec
+        def missing_for(url):
+            if 'psycopg2' in url or 'aiopg' in url or url.startswith('sqlite:'):
+                raise ValueError(url)
+            for driver in ('asyncpg', 'aiosqlite', 'psycopg'):
+                if driver in url: break
+            return [n for n in (driver, 'greenlet') if find_spec(n) is None]
+        """,
+        """
         def missing_for(url):
             try:
                 create_async_engine(url)
@@ -371,6 +481,51 @@ WRONG = {
             for info in Path(prefix).rglob('*.dist-info'):
                 who = (info / 'INSTALLER').read_text().strip()
                 found[info.name.split('-')[0]] = who
+            return found
+        """,
+        """
+        # By name and version, and the right words: but conda may call it something else.
+        import json
+        from importlib.metadata import Distribution
+        from pathlib import Path
+        def whose(prefix):
+            told = [json.loads(f.read_text()) for f in Path(prefix).glob('conda-meta/*.json')]
+            known = {(record['name'].lower(), record['version']) for record in told}
+            found = {}
+            for info in Path(prefix).rglob('*.dist-info'):
+                d = Distribution.at(info)
+                mine = (d.name.lower(), d.version) in known
+                found[d.name] = 'conda' if mine else d.read_text('INSTALLER').strip()
+            return found
+        """,
+        """
+        # One of its files was conda's once: the module kept its name when pip wrote over it.
+        import json
+        from importlib.metadata import Distribution
+        from pathlib import Path
+        def whose(prefix):
+            files = {file for f in Path(prefix).glob('conda-meta/*.json')
+                     for file in json.loads(f.read_text())['files']}
+            found = {}
+            for info in Path(prefix).rglob('*.dist-info'):
+                d, site = Distribution.at(info), info.parent.relative_to(prefix).as_posix()
+                mine = any(f'{site}/{file}' in files for file in d.files)
+                found[d.name] = 'conda' if mine else d.read_text('INSTALLER').strip()
+            return found
+        """,
+        """
+        # Looks where this Python would, and not in that environment.
+        import json, sys
+        from importlib.metadata import Distribution
+        from pathlib import Path
+        def whose(prefix):
+            site = 'lib/python{}.{}/site-packages'.format(*sys.version_info)
+            records = ''.join(f.read_text() for f in Path(prefix).glob('conda-meta/*.json'))
+            found = {}
+            for info in Path(prefix, site).glob('*.dist-info'):
+                mine = f'{site}/{info.name}/METADATA' in records
+                who = (info / 'INSTALLER').read_text().strip()
+                found[Distribution.at(info).name] = 'conda' if mine else who
             return found
         """,
     ],
