@@ -89,6 +89,18 @@ WRONG = {
             return {name: here.get(key(name)) for name in names}
         """,
         """
+        # After the first that is absent nobody is asked for.
+        from importlib.metadata import PackageNotFoundError, version
+        def installed(names):
+            found = dict.fromkeys(names)
+            try:
+                for name in names:
+                    found[name] = version(name)
+            except PackageNotFoundError:
+                pass
+            return found
+        """,
+        """
         # What was not there once will never be.
         from functools import cache
         from importlib.metadata import PackageNotFoundError, version
