@@ -287,12 +287,13 @@ async def ask_versions(installed: Any, packages: Any, names: Any) -> AsyncIterat
 )
 async def installed(trial: Trial) -> None:
     draw = trial.draw
-    plain, dotted, absent, module = _brand(draw), _brand(draw), _brand(draw), draw.word()
+    plain, absent, module = _brand(draw), _brand(draw), draw.word()
+    dotted = f"{_brand(draw)}-{draw.word(4)}"
     there: list[dict[str, Any]] = [
         {"name": name, "version": _version(draw)} for name in (plain, dotted, "alembic")
     ]
     there[0] |= {"module": module, "module_says": f"0.{draw.randint(1, 9)}"}
-    spelt = dotted.replace("-", ".").upper()
+    spelt = dotted.replace("-", ".", 1).replace("-", "_").upper()
     versions = [package["version"] for package in there]
     wanted: dict[str, Any] = dict(zip((plain, spelt, "alembic"), versions, strict=True))
     wanted |= {absent: None, module: None, "greenlet": metadata.version("greenlet")}
@@ -300,13 +301,13 @@ async def installed(trial: Trial) -> None:
     asked = trial.subject.steps(ask_versions, there, names)  # the absent one first
     got = _mapping(await asked.outcome())
     expect(set(got) == set(wanted), "INST-05", "Not each name that was asked for has its entry.")
-    expect(got[module] is None, "INST-01")
-    expect(got[plain] == wanted[plain], "INST-04", "" if got[plain] else _REMEMBERED)
     expect(
         got[absent] is None,
         "INST-02",
         f"For a package that is not here you gave {got[absent]!r}; None was asked for.",
     )
+    expect(got[module] is None, "INST-01")
+    expect(got[plain] == wanted[plain], "INST-04", "" if got[plain] else _REMEMBERED)
     all_else = got["greenlet"] == wanted["greenlet"]
     expect(got[spelt] == wanted[spelt], "INST-03" if all_else else "INST-04")
     expect(got["alembic"] == wanted["alembic"], "INST-04", _SHADOWED)
@@ -748,6 +749,9 @@ async def unmet(trial: Trial) -> None:
     expect(len(found or ()) == len(wanted), "INST-24", "You gave more than those lines.")
 
 
+_EXTRA = "asyncio"
+
+
 def _project(draw: Draw) -> tuple[list[dict[str, Any]], dict[str, str], set[str]]:
     """What is installed, a line of each kind, and which kinds are unmet."""
     major, low = draw.randint(1, 5), draw.randint(4, 9)
@@ -759,12 +763,14 @@ def _project(draw: Draw) -> tuple[list[dict[str, Any]], dict[str, str], set[str]
         "not compatible": (f"{major}.{low + 1}.0", f"~={major}.{low}.1"),
         "any": (f"{major}.{low}", ""),
         "exactly": (f"{major}.{low}", f"=={major}.{low}.0"),
+        "with an extra": (f"{major}.{low}.9", f"[{_EXTRA}]>={major}.{low}"),
         "held": (f"{major}.{low}.2", f'>={major + 1}; python_version >= "3.8"'),
     }
     names = {kind: _brand(draw) for kind in (*here, "absent", "foreign", "for an old Python")}
     there = [
         {"name": names[kind].lower(), "version": version} for kind, (version, _) in here.items()
     ]
+    there[list(here).index("with an extra")]["requires"] = [f'greenlet; extra == "{_EXTRA}"']
     lines = {kind: f"{names[kind]}{asked}" for kind, (_, asked) in here.items()}
     lines["absent"] = f"{names['absent'].replace('-', '_')}>={major}"
     lines["foreign"] = f'{names["foreign"]}>={major}; sys_platform == "win32"'

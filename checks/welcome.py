@@ -323,8 +323,8 @@ def _is_word(found: Outcome) -> None:
     )
     expect(found.kind not in _SEALED, "WELC-01")
     expect(found.kind not in _ROWS, "WELC-02")
-    given = "nothing: `return` it" if found.kind == "NoneType" else found.kind
-    expect(isinstance(found.value, str), "WELC-04", f"A text was asked for; you gave {given}.")
+    given = "None: was the word returned?" if found.kind == "NoneType" else f"{found.kind}."
+    expect(isinstance(found.value, str), "WELC-04", f"A text was asked for; you gave {given}")
 
 
 def _another(found: Outcome) -> str:

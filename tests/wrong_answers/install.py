@@ -89,6 +89,15 @@ WRONG = {
             return {name: here.get(key(name)) for name in names}
         """,
         """
+        # Two of the three signs.
+        from importlib.metadata import distributions
+        def installed(names):
+            here = {}
+            for d in distributions():
+                here.setdefault(d.name.lower().replace('.', '-'), d.version)
+            return {name: here.get(name.lower().replace('.', '-')) for name in names}
+        """,
+        """
         # After the first that is absent nobody is asked for.
         from importlib.metadata import PackageNotFoundError, version
         def installed(names):
@@ -287,6 +296,21 @@ WRONG = {
                      if 'sys_platform' not in line or sys.platform in line]
             return [line for line, r in asked
                     if not any(d.version in r.specifier for d in distributions(name=r.name))]
+        """,
+        """
+        # Takes a line apart by hand, and what stands in brackets for a part of the name.
+        import re
+        from importlib.metadata import distributions
+        from packaging.requirements import Requirement
+        def unmet(lines):
+            found = []
+            for line in lines:
+                r, name = Requirement(line), re.split('[<>=!~;]', line)[0].strip()
+                if r.marker and not r.marker.evaluate():
+                    continue
+                if not any(d.version in r.specifier for d in distributions(name=name)):
+                    found.append(line)
+            return found
         """,
         """
         # Names, where lines were asked for.
