@@ -286,7 +286,25 @@ async def ask_versions(installed: Any, packages: Any, names: Any) -> AsyncIterat
     ),
 )
 async def installed(trial: Trial) -> None:
-    draw = trial.draw
+    there, wanted, special = _shelf(trial.draw)
+    plain, spelt, absent, module = special
+    names = sorted(trial.draw.sample(list(wanted), len(wanted)), key=absent.__ne__)
+    asked = trial.subject.steps(ask_versions, there, names)  # the absent one first
+    got = _mapping(await asked.outcome())
+    expect(set(got) == set(wanted), "INST-05", "Not each name that was asked for has its entry.")
+    gave = f"For a package that is not here you gave {got[absent]!r}; None was asked for."
+    expect(got[absent] is None, "INST-02", gave)
+    expect(got[module] is None, "INST-01")
+    expect(got[plain] == wanted[plain], "INST-04", "" if got[plain] else _REMEMBERED)
+    all_else = got["greenlet"] == wanted["greenlet"]
+    expect(got[spelt] == wanted[spelt], "INST-03" if all_else else "INST-04")
+    expect(got["alembic"] == wanted["alembic"], "INST-04", _SHADOWED)
+    expect(got == wanted, "INST-04")
+
+
+def _shelf(draw: Draw) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
+    """Packages to come, the right answer, and the names in it that tell one mistake from another:
+    a plain one, one in another spelling, one that is absent, and a module's."""
     plain, absent, module = _brand(draw), _brand(draw), draw.word()
     dotted = f"{_brand(draw)}-{draw.word(4)}"
     there: list[dict[str, Any]] = [
@@ -297,21 +315,7 @@ async def installed(trial: Trial) -> None:
     versions = [package["version"] for package in there]
     wanted: dict[str, Any] = dict(zip((plain, spelt, "alembic"), versions, strict=True))
     wanted |= {absent: None, module: None, "greenlet": metadata.version("greenlet")}
-    names = sorted(draw.sample(list(wanted), len(wanted)), key=absent.__ne__)
-    asked = trial.subject.steps(ask_versions, there, names)  # the absent one first
-    got = _mapping(await asked.outcome())
-    expect(set(got) == set(wanted), "INST-05", "Not each name that was asked for has its entry.")
-    expect(
-        got[absent] is None,
-        "INST-02",
-        f"For a package that is not here you gave {got[absent]!r}; None was asked for.",
-    )
-    expect(got[module] is None, "INST-01")
-    expect(got[plain] == wanted[plain], "INST-04", "" if got[plain] else _REMEMBERED)
-    all_else = got["greenlet"] == wanted["greenlet"]
-    expect(got[spelt] == wanted[spelt], "INST-03" if all_else else "INST-04")
-    expect(got["alembic"] == wanted["alembic"], "INST-04", _SHADOWED)
-    expect(got == wanted, "INST-04")
+    return there, wanted, [plain, spelt, absent, module]
 
 
 _REMEMBERED = "A package came a moment ago, and you did not find it: look whenever you are called."
@@ -735,9 +739,7 @@ async def unmet(trial: Trial) -> None:
         raise SubjectFailed(read.failure)
     found = _names(read.value)
     expect(found is not None, "INST-24", "A list of lines was asked for.")
-    for text in found or ():
-        other = f"A line was asked for, as it stands; you gave {text[:60]!r}."
-        expect(any(_same_line(line, text) for line in asked), "INST-24", other)
+    _are_lines(found or [], asked)
     got = {kind for kind, line in lines.items() if any(_same_line(line, f) for f in found or ())}
     expect("absent" in got, "INST-22")
     expect(not {"foreign", "for an old Python"} & got, "INST-23")
@@ -767,7 +769,7 @@ def _project(draw: Draw) -> tuple[list[dict[str, Any]], dict[str, str], set[str]
         "held": (f"{major}.{low}.2", f'>={major + 1}; python_version >= "3.8"'),
     }
     names = {kind: _brand(draw) for kind in (*here, "absent", "foreign", "for an old Python")}
-    there = [
+    there: list[dict[str, Any]] = [
         {"name": names[kind].lower(), "version": version} for kind, (version, _) in here.items()
     ]
     there[list(here).index("with an extra")]["requires"] = [f'greenlet; extra == "{_EXTRA}"']
@@ -777,6 +779,12 @@ def _project(draw: Draw) -> tuple[list[dict[str, Any]], dict[str, str], set[str]
     old = names["for an old Python"]
     lines["for an old Python"] = f'{old}>={major}; python_version < "3.4"'
     return there, lines, {"as text new enough", "too new", "not compatible", "absent", "held"}
+
+
+def _are_lines(found: list[str], asked: list[str]) -> None:
+    for text in found:
+        other = f"A line was asked for, as it stands; you gave {text[:60]!r}."
+        expect(any(_same_line(line, text) for line in asked), "INST-24", other)
 
 
 def _same_line(line: str, found: str) -> bool:
@@ -1303,19 +1311,9 @@ async def ask_whose(whose: Any, site: str, plan: Any) -> AsyncIterator[Any]:
     ),
 )
 async def whose(trial: Trial) -> None:
-    draw, more = trial.draw, {kind: dict(extra) for kind, (_, extra) in _OWNERS.items()}
-    more["renamed"]["record"] = f"py-{draw.word()}"
-    names = {kind: _brand(draw) for kind in _OWNERS}
-    names["over"] = names["over"].lower()  # so that conda has a record of exactly that name
-    plan = [
-        (
-            kind,
-            {"name": names[kind], "version": _version(draw), "module": draw.word(), **more[kind]},
-        )
-        for kind in draw.sample(list(_OWNERS), len(_OWNERS))
-    ]
-    another = draw.choice([minor for minor in range(11, 15) if minor != sys.version_info.minor])
-    site = f"lib/python3.{another}/site-packages"
+    names, plan = _furniture(trial.draw)
+    others = [minor for minor in range(11, 15) if minor != sys.version_info.minor]
+    site = f"lib/python3.{trial.draw.choice(others)}/site-packages"
     got = await trial.subject.steps(ask_whose, site, plan).next()
     expect(isinstance(got, dict), "INST-44", "A dictionary of texts was asked for.")
     words = {kind: _look_up(got, name) for kind, name in names.items()}
@@ -1328,6 +1326,19 @@ async def whose(trial: Trial) -> None:
     wrong = {f"{words[k]!r} of what is {w}'s" for k, (w, _) in _OWNERS.items() if words[k] != w}
     expect(not wrong, "INST-44", f"You said {', '.join(sorted(wrong))}.")
     expect(len(got) == len(names), "INST-44", "You found more than there is in that environment.")
+
+
+def _furniture(draw: Draw) -> tuple[dict[str, str], list[tuple[str, dict[str, str]]]]:
+    """A package of each kind: its name, and how it is put there."""
+    names = {kind: _brand(draw) for kind in _OWNERS}
+    names["over"] = names["over"].lower()  # so that conda has a record of exactly that name
+    plan = []
+    for kind in draw.sample(list(_OWNERS), len(_OWNERS)):
+        about = {"name": names[kind], "version": _version(draw), "module": draw.word()}
+        if kind == "renamed":
+            about["record"] = f"py-{draw.word()}"
+        plan.append((kind, about | _OWNERS[kind][1]))
+    return names, plan
 
 
 _RENAMED = (
