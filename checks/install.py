@@ -809,11 +809,14 @@ async def ask_missing(missing_for: Any, plan: Any) -> AsyncIterator[Any]:
             server = f"desk@127.0.0.1:{bell.port}/no_more_psycopg2"
             place = "/no_more_asyncpg.db" if "sqlite" in scheme else server
             with absences.hidden(*names):
-                sys.modules.pop("aiosqlite", None)  # it may be here, and nobody's yet
+                imported = sys.modules.pop("aiosqlite", None)  # here, and nobody has asked yet
                 try:
                     found = missing_for(f"{scheme}://{place}")
                 except ValueError:
                     found = "ValueError"
+                finally:
+                    if imported is not None:
+                        sys.modules["aiosqlite"] = imported
             listed = found is None or isinstance(found, str)
             yield [bell.rung(), found if listed else [str(line) for line in found]]
 
