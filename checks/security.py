@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from engineroom.exercises import Draw, Lesson, Objective, Outcome, Slip, Trial, expect
+from engineroom.exercises import Draw, Failure, Lesson, Objective, Outcome, Slip, Trial, expect
 from engineroom.exercises.model import SubjectFailed
 
 lesson = Lesson(
@@ -81,9 +81,11 @@ def _plain_name(draw: Draw) -> str:
 
 
 async def start_up(
-    load_settings: Any, dotenv: str | None, variables: dict[str, str]
+    load_settings: Any, dotenv: str | None, variables: dict[str, str], program: bool = True
 ) -> AsyncIterator[Any]:
     """Start in a folder with this ``.env`` under these variables: look at the settings, log in."""
+    import sys
+
     from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -91,6 +93,9 @@ async def start_up(
 
     if hasattr(load_settings, "cache_clear"):
         load_settings.cache_clear()
+    sys.modules["__main__"].__dict__.pop("__file__", None)
+    if program:  # it has a file, which lies elsewhere; a notebook has none, and dotenv notices
+        sys.modules["__main__"].__file__ = "/elsewhere/desk.py"
     with place({} if dotenv is None else {".env": dotenv}, variables):
         settings = load_settings()
         given = settings.database_url
@@ -110,9 +115,9 @@ async def start_up(
     points=3,
     measures=("security.configure", "security.leaks"),
     task="Write `load_settings()`: an object whose `database_url` comes from the environment's "
-    "DATABASE_URL or, where that is not set, from the file `.env` in the current folder. Other "
-    "keys in that file do no harm; without a URL it raises, and says which variable is missing; "
-    "neither the object nor that error shows a secret.",
+    "DATABASE_URL or, where that is not set, from the file `.env` in the current folder, where it "
+    "may stand in quotes. Other keys in that file do no harm; without a URL it raises, and says "
+    "which variable is missing; neither the object nor that error's traceback shows a secret.",
     hints=(
         "Who wins when both have a DATABASE_URL, and what should happen when neither has?",
         (
@@ -308,7 +313,7 @@ async def start_up(
         class Settings:
             database_url: str = field(repr=False)
         def load_settings():
-            load_dotenv()
+            load_dotenv('.env')
             return Settings(os.environ['DATABASE_URL'])
         """,
         """
@@ -343,7 +348,7 @@ async def start_up(
                 for line in file.read_text().splitlines():
                     key, _, value = line.partition('=')
                     if key == 'DATABASE_URL':
-                        url = value
+                        url = value.strip('"')
             if not url:
                 raise SystemExit('DATABASE_URL is not set')
             return types.SimpleNamespace(database_url=SecretStr(url))
@@ -355,7 +360,7 @@ async def settings(trial: Trial) -> None:
     here, there = draw.sample([lab.url, lab.app_url], 2)
     unset, foreign = {"DATABASE_URL": ""}, f"MAIL_KEY={secret}\nDESK_PORT=8000\n"
     for dotenv, variables, wanted, code in (
-        (f"DATABASE_URL={there}\n", unset, there, "SEC-01"),
+        (f'DATABASE_URL="{there}"\n', unset, there, "SEC-01"),
         (f"{foreign}# ours\nDATABASE_URL={here}\n", unset, here, "SEC-02"),
         (f"DATABASE_URL={here}\n", {"DATABASE_URL": there}, there, "SEC-03"),
         (None, {"DATABASE_URL": here}, here, "SEC-05"),
@@ -363,16 +368,23 @@ async def settings(trial: Trial) -> None:
         expect(await _logs_in(trial, dotenv, variables, wanted, code), code, _ALONE.get(code, ""))
     missing = await trial.subject.steps(start_up, foreign, unset).outcome()
     expect(missing.failure, "SEC-04")
-    words = _words(missing)
-    expect("database_url" in words.lower(), "SEC-08", _UNNAMED)
-    expect(not _shows(words, secret), "SEC-06")
-    url = f"postgresql+asyncpg://desk:{secret}@harbour/skerry"
-    shown = _own(await trial.subject.steps(start_up, None, {"DATABASE_URL": url}).outcome())
-    expect(shown.ok and not _shows(shown.value, secret), "SEC-07")
+    expect("database_url" in _words(missing).lower(), "SEC-08", _UNNAMED)
+    expect(not _shows(_words(missing), secret), "SEC-06")
+    expect(not _shows(_behind(missing.failure), secret), "SEC-06", _CHAINED)
+    url = f"postgresql+asyncpg://desk:{secret[::-1]}@harbour/skerry"
+    shown = _own(await trial.subject.steps(start_up, foreign, {"DATABASE_URL": url}).outcome())
+    expect(shown.ok and not _shows(shown.value, secret[::-1]), "SEC-07")
+    expect(not _shows(shown.value, secret), "SEC-07", _FOREIGN)
 
 
 def _words(read: Outcome) -> str:
     return f"{read.failure.type}: {read.failure.message}" if read.failure else ""
+
+
+def _behind(failure: Failure | None) -> str:
+    """What the errors said that a traceback would show above this one."""
+    cause = failure and failure.cause
+    return f"{cause.message} {_behind(cause)}" if cause else ""
 
 
 async def _logs_in(
@@ -383,17 +395,32 @@ async def _logs_in(
     read = await steps.outcome()
     # What worked once, and fails now, does so for the reason that it is tried for.
     if not (_own(read) if code == "SEC-01" else read).ok:
+        expect(not (read.failure and _MISNAMED in read.failure.message), "SEC-09", _NAMELESS)
+        again = await trial.subject.steps(start_up, dotenv, variables, False).outcome()
+        expect(not again.ok, code, _BESIDE)
         return False
     used = await steps.outcome()
     seen = {backend.user for backend in await trial.witness.backends()}
     if used.ok:
         await steps.outcome()
     elif code == "SEC-01":
-        expect(False, "SEC-09", f"With your `database_url` nobody gets in: {_words(used)[:200]}")
+        expect(False, "SEC-09", f"{_USELESS} {_words(used)[:200]}")
     return seen == {trial.lab.user if url == trial.lab.url else trial.lab.app_user}
 
 
 _ALONE = {"SEC-05": "DATABASE_URL was set and there was no `.env`; you did not start with it."}
+_BESIDE = (
+    "`.env` lay in the current folder, and your program in another one. In a notebook, which is "
+    "no file, you would have found it: say where to look."
+)
+_MISNAMED = "no attribute 'database_url'"
+_NAMELESS = "What you return has no attribute `database_url`."
+_USELESS = "With your `database_url`, which stood in quotes in `.env`, nobody gets in:"
+_CHAINED = (
+    "Your error shows no secret, and the one before it does: a traceback prints both. "
+    "`raise ... from None` leaves it out."
+)
+_FOREIGN = "Printed, your settings show another secret, out of `.env`."
 _UNNAMED = (
     "Your error does not say which variable is missing; DATABASE_URL is the word to look for."
 )
@@ -1695,8 +1722,9 @@ def _repository(
 
 lesson.codes |= {
     "SEC-01": "Where DATABASE_URL is not set, the file `.env` in the current folder is read. "
-    "pydantic-settings reads it only when `model_config` names it; `load_dotenv('.env')` and "
-    "`dotenv_values('.env')` take the path too. Print what they found.",
+    "pydantic-settings reads it only when `model_config` names it. `load_dotenv()` and "
+    "`dotenv_values()` look beside the program's file, unless they are given the path: "
+    "`load_dotenv('.env')`. Print what they found.",
     "SEC-02": "A `.env` is shared: other programs keep their keys there. `BaseSettings` forbids "
     "what it does not know unless you say `extra='ignore'`; a dataclass refuses an argument that "
     "is no field. Take out what is yours.",
@@ -1709,14 +1737,15 @@ lesson.codes |= {
     "is not there must be no error.",
     "SEC-06": "An error message goes into logs. pydantic's repeats the input that it could not "
     "use, and for a missing field that is everything it has read. "
-    "`hide_input_in_errors=True` leaves it out; so does a message of your own.",
+    "`hide_input_in_errors=True` leaves it out. A message of your own does, if it is raised "
+    "`from None`: else a traceback shows pydantic's above it.",
     "SEC-07": "`print(settings)`, an f-string, a traceback with variables: all of them show the "
     "repr. `SecretStr`, SQLAlchemy's `URL`, or a field with `repr=False` keep the password out.",
     "SEC-08": "Whoever starts the program reads your error and wants to know what to set. Let the "
     "name DATABASE_URL stand in it: KeyError and pydantic's error have it by themselves.",
-    "SEC-09": "What `database_url` holds has to lead to the database: the URL itself, or a secret "
-    "type with the URL in it. `str(url)` of SQLAlchemy's has `***` for a password, and nobody "
-    "logs in with that.",
+    "SEC-09": "What `database_url` holds has to lead to the database: the URL itself, without the "
+    "quotes around it in `.env`, or a secret type with the URL in it. `str(url)` of SQLAlchemy's "
+    "has `***` for a password, and nobody logs in with that.",
     "SEC-11": "Postgres adds a DETAIL to many errors, and psycopg shows it: the key that is there "
     "already, or the whole row. `hide_parameters=True` is SQLAlchemy's and hides what "
     "SQLAlchemy would add. Print `str(error)` of a duplicate key through psycopg.",

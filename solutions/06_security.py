@@ -263,16 +263,16 @@ with folder_with("", DATABASE_URL="postgresql+asyncpg://desk:kipper@harbour/sker
 #
 # Write `load_settings()` for the desk. The object that it returns has `database_url` (text, a `URL`,
 # a secret: as you like). It comes from the environment's DATABASE_URL or, where that is not set, from
-# the file `.env` in the current folder.
+# the file `.env` in the current folder, wherever the program's own file lies.
 #
-# Keys of others in the file do no harm. If there is no URL, it raises, and the message says
-# DATABASE_URL. Neither the settings, when printed, nor that message shows a secret, this one or any
-# other that stands in the file.
+# There it may stand in quotes, and keys of others do no harm. If there is no URL, it raises, and the
+# message says DATABASE_URL. Neither the settings, when printed, nor that error and what a traceback
+# shows above it tell a secret, this one or any other in the file.
 
 
 # %% exercise="security.settings"
 def load_settings():
-    """Return the desk's settings as they stand now."""
+    """Return the desk's settings, or raise."""
 
     # <answer>
     class Settings(BaseSettings):

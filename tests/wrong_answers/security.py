@@ -112,6 +112,51 @@ WRONG = {
                 self.database_url = make_url(file.get('DATABASE_URL') or os.environ['DATABASE_URL'])
         load_settings = lambda: Settings()
         """,
+        """
+        import os
+        from types import SimpleNamespace
+        from dotenv import load_dotenv
+        from pydantic import SecretStr
+        def load_settings():
+            load_dotenv()
+            return SimpleNamespace(database_url=SecretStr(os.environ['DATABASE_URL']))
+        """,
+        """
+        from pydantic import SecretStr
+        from pydantic_settings import BaseSettings
+        class Settings(BaseSettings, env_file='.env', extra='allow', hide_input_in_errors=True):
+            database_url: SecretStr
+        load_settings = Settings
+        """,
+        """
+        import os
+        from pathlib import Path
+        from types import SimpleNamespace
+        from pydantic import SecretStr
+        def load_settings():
+            file = Path('.env')
+            lines = file.read_text().splitlines() if file.exists() else []
+            found = dict(line.split('=', 1) for line in lines if '=' in line) | os.environ
+            return SimpleNamespace(database_url=SecretStr(found['DATABASE_URL']))
+        """,
+        """
+        from pydantic import SecretStr
+        from pydantic_settings import BaseSettings
+        class Settings(BaseSettings, env_file='.env', extra='ignore'):
+            database_url: SecretStr
+        def load_settings():
+            try:
+                return Settings()
+            except ValueError as error:
+                raise RuntimeError('DATABASE_URL is missing') from error
+        """,
+        """
+        from pydantic import SecretStr
+        from pydantic_settings import BaseSettings
+        class Settings(BaseSettings, env_file='.env', extra='ignore', hide_input_in_errors=True):
+            DATABASE_URL: SecretStr
+        load_settings = Settings
+        """,
     ],
     "security.safe_message": [
         """
