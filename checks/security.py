@@ -456,13 +456,27 @@ async def troubles(safe_message: Any, url: str, table: str, secret: str) -> Asyn
         await engine.dispose()
 
 
+async def nobody_answers(safe_message: Any, url: str) -> AsyncIterator[Any]:
+    """What the answer says when there is no server: asyncpg's error is Python's own then."""
+    from sqlalchemy import make_url
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    from engineroom.exercises.tools import closed_port
+
+    with closed_port() as port:
+        try:
+            await create_async_engine(make_url(url).set(host="127.0.0.1", port=port)).connect()
+        except Exception as error:
+            yield safe_message(error)
+
+
 @lesson.exercise(
     "safe_message",
     points=3,
     measures=("security.leaks",),
-    task="Write `safe_message(error)`: one line for the log about a database error, through either "
+    task="Write `safe_message(error)`: one line for the log about an error, through either "
     "driver. It has the SQLSTATE and, where Postgres names one, the constraint; an error without "
-    "a SQLSTATE is told by its class. It never has a value of the row.",
+    "a SQLSTATE, or without an `orig`, is told by its class. It never has a value of the row.",
     hints=(
         "Which parts of an error are the same every time, and which are data?",
         (
@@ -471,8 +485,9 @@ async def troubles(safe_message: Any, url: str, table: str, secret: str) -> Asyn
             "it, is the `__cause__` of that one."
         ),
         (
-            "`getattr(error.orig, 'sqlstate', None)`, and `constraint_name` of `orig.diag` or of "
-            "`orig.__cause__`, whichever there is; else `type(error).__name__`. No `str(...)`."
+            "`orig = getattr(error, 'orig', None)`, `getattr(orig, 'sqlstate', None)`, and "
+            "`constraint_name` of `orig.diag` or of `orig.__cause__`, whichever there is; else "
+            "`type(error).__name__`. No `str(...)`."
         ),
     ),
     slips=(
@@ -605,7 +620,7 @@ async def troubles(safe_message: Any, url: str, table: str, secret: str) -> Asyn
                     if value := getattr(holder, name, None):
                         yield name, value
         safe_message = lambda error: json.dumps(
-            {'kind': type(error).__name__, **dict(facts(error.orig))})
+            {'kind': type(error).__name__, **dict(facts(getattr(error, 'orig', error)))})
         """,
     ),
 )
@@ -620,14 +635,22 @@ async def safe_message(trial: Trial) -> None:
     for url in (lab.psycopg_url, lab.url):
         steps = trial.subject.steps(troubles, url, table, secret)
         said = [await steps.next() for _ in range(5)]
-        expect(all(type(one) is str for one in said), "SEC-16", "`safe_message` returns text.")
+        expect(all(_one_line(one) for one in said), "SEC-16", "`safe_message` returns one line.")
         for one, code in zip(said, ("SEC-11", "SEC-11", "SEC-11", "SEC-12", "SEC-14"), strict=True):
             expect(not _shows(one, secret) and not _shows(one, secret[::-1]), code)
         for one, names in zip(said, _TELLING, strict=True):
             expect(any(name in one for name in names), "SEC-13")
         expect(once in said[0] and some in said[1], "SEC-15")
+        silence = await trial.subject.steps(nobody_answers, url).next()
+        expect(_one_line(silence) and any(name in silence for name in _SILENT), "SEC-16", _UNHEARD)
 
 
+def _one_line(said: Any) -> bool:
+    return type(said) is str and len(said.splitlines()) == 1
+
+
+_SILENT = ("OperationalError", "ConnectionRefusedError", "OSError", "ConnectionError")
+_UNHEARD = "Nobody answered: such an error has no SQLSTATE, and your line does not tell its class."
 _TELLING = (
     ("23505",),
     ("23514",),
@@ -1759,7 +1782,9 @@ lesson.codes |= {
     "SEC-15": "psycopg has the constraint in `error.orig.diag.constraint_name`. With asyncpg "
     "SQLAlchemy wraps the error once more: it is `error.orig.__cause__.constraint_name`. Not every "
     "error has one.",
-    "SEC-16": "A log line is text: return a `str`.",
+    "SEC-16": "A log line is a `str` without line breaks. When the server does not answer, there "
+    "is no SQLSTATE, and asyncpg's error has no `orig` either: `type(error).__name__` is there "
+    "with every error.",
     "SEC-21": "In a secret, the password stands as it is. In a URL, @ and : and / and % mean "
     "something. Give the parts to `URL.create`, or to the driver by name.",
     "SEC-22": "A password may change while your program runs. Connections that are open live on; "

@@ -425,20 +425,22 @@ for line in "".join(report.format()).splitlines():
 # ### Exercise: `safe_message`
 #
 # Write the one line that the desk may log about an error. It has the SQLSTATE and, where Postgres
-# names one, the constraint. Where there is no SQLSTATE, the error's class must do. No value of the row
-# appears, in whatever form.
+# names one, the constraint. Where there is no SQLSTATE, or not even an `orig`, the error's class must
+# do. No value of the row appears.
 #
-# The check makes real errors through both drivers, with `hide_parameters=True`.
+# The check makes real errors through both drivers, with `hide_parameters=True`, and one where nobody
+# answers.
 
 
 # %% exercise="security.safe_message"
 def safe_message(error):
     """Return one line about a database error, without a value in it."""
     # <answer>
-    state = getattr(error.orig, "sqlstate", None)
+    orig = getattr(error, "orig", None)
+    state = getattr(orig, "sqlstate", None)
     if state is None:
         return type(error).__name__
-    told = getattr(error.orig, "diag", None) or error.orig.__cause__
+    told = getattr(orig, "diag", None) or orig.__cause__
     constraint = getattr(told, "constraint_name", None)
     return f"{state} {constraint}" if constraint else state
     # </answer>

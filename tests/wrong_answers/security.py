@@ -196,6 +196,30 @@ WRONG = {
         def safe_message(error):
             return traceback.format_exception_only(error)[-1]
         """,
+        """
+        def safe_message(error):
+            told = getattr(error.orig, 'diag', None) or error.orig.__cause__
+            words = [type(error).__name__, getattr(error.orig, 'sqlstate', None),
+                     getattr(told, 'constraint_name', None)]
+            return ' '.join(word for word in words if word)
+        """,
+        """
+        def safe_message(error):
+            orig = getattr(error, 'orig', None)
+            told = getattr(orig, 'diag', None) or getattr(orig, '__cause__', None)
+            words = [type(error).__name__, getattr(orig, 'sqlstate', None),
+                     getattr(told, 'constraint_name', None)]
+            return chr(10).join(word for word in words if word)
+        """,
+        """
+        def safe_message(error):
+            orig = getattr(error, 'orig', None)
+            if orig is None:
+                return 'database error'
+            told = getattr(orig, 'diag', None) or orig.__cause__
+            state = getattr(orig, 'sqlstate', None) or type(error).__name__
+            return f"{state} {getattr(told, 'constraint_name', None)}"
+        """,
     ],
     "security.vault_engine": [
         _VAULT
