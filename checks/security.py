@@ -635,14 +635,16 @@ async def safe_message(trial: Trial) -> None:
     for url in (lab.psycopg_url, lab.url):
         steps = trial.subject.steps(troubles, url, table, secret)
         said = [await steps.next() for _ in range(5)]
-        expect(all(_one_line(one) for one in said), "SEC-16", "`safe_message` returns one line.")
+        expect(all(type(one) is str for one in said), "SEC-16", "`safe_message` returns text.")
         for one, code in zip(said, ("SEC-11", "SEC-11", "SEC-11", "SEC-12", "SEC-14"), strict=True):
             expect(not _shows(one, secret) and not _shows(one, secret[::-1]), code)
         for one, names in zip(said, _TELLING, strict=True):
             expect(any(name in one for name in names), "SEC-13")
         expect(once in said[0] and some in said[1], "SEC-15")
         silence = await trial.subject.steps(nobody_answers, url).next()
-        expect(_one_line(silence) and any(name in silence for name in _SILENT), "SEC-16", _UNHEARD)
+        lines = all(_one_line(one) for one in [*said, silence])
+        expect(lines, "SEC-16", "`safe_message` returns one line.")
+        expect(any(name in silence for name in _SILENT), "SEC-16", _UNHEARD)
 
 
 def _one_line(said: Any) -> bool:
