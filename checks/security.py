@@ -673,7 +673,7 @@ async def shifts(
     import os
 
     import boto3
-    from sqlalchemy import text
+    from sqlalchemy import Engine, create_engine, text
 
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     client = boto3.client(
@@ -685,6 +685,8 @@ async def shifts(
     )
     for secret_id in secret_ids:
         engine = vault_engine(client, secret_id)
+        if isinstance(engine, Engine):
+            raise TypeError("this engine is not async; create_async_engine makes one that is")
         try:
             async with engine.connect() as connection:
                 yield await connection.scalar(text(f"table {table}"))
@@ -692,6 +694,8 @@ async def shifts(
                 async with engine.connect() as connection:
                     await connection.scalar(text("select 1"))
             yield None
+            with create_engine("sqlite://").connect():  # another engine of the same program
+                yield None
             for _ in range(2):
                 # The password is another one by now, and the pool begins anew.
                 await engine.dispose()
@@ -891,6 +895,18 @@ async def shifts(
             return engine
         """,
         """
+        import json
+        from sqlalchemy import event
+        def vault_engine(client, secret_id, name="postgresql+asyncpg"):
+            engine = create_async_engine(f"{name}://")
+            @event.listens_for(engine.sync_engine, "do_connect")
+            def all_of_it(dialect, record, args, params):
+                s = json.loads(client.get_secret_value(SecretId=secret_id)["SecretString"])
+                params |= {"user": s["username"], "password": s["password"], "host": s["host"],
+                           "port": s["port"], "database": s.get("dbname", s.get("database"))}
+            return engine
+        """,
+        """
         import asyncio, json
         import asyncpg
         class Vault:
@@ -970,9 +986,16 @@ async def vault_engine(trial: Trial) -> None:
             before = await safe.asked(name)
             expect((await steps.outcome()).ok, "SEC-25", "One of twenty requests in turn failed.")
             expect(await safe.asked(name) - before <= 2, "SEC-23")
+            expect((await steps.outcome()).ok, "SEC-26", _EVERYBODY)
             for _ in range(2):
                 await rotate(name)
                 expect((await steps.outcome()).value == word, "SEC-22")
+
+
+_EVERYBODY = (
+    "Another engine of the program was opened with this password, too: your listener hears them "
+    "all, and not only the engine that you made."
+)
 
 
 async def _only_for(witness: Any, role: str, table: str, word: str) -> None:
@@ -1002,7 +1025,7 @@ def _why_no_login(read: Outcome, tame: bool) -> tuple[str, str]:
         return "SEC-25", "Your engine led somewhere else than the secret says."
     if failure.is_a("KeyError") and failure.message in ("'dbname'", "'database'"):
         return "SEC-24", ""
-    return ("SEC-21", "") if tame else ("SEC-25", f"Nobody got in: {failure.short}.")
+    return ("SEC-21", "") if tame else ("SEC-25", f"Nobody got in: {failure.short.rstrip('.')}.")
 
 
 # -- verified ------------------------------------------------------------------------------
@@ -1010,11 +1033,22 @@ def _why_no_login(read: Outcome, tame: bool) -> tuple[str, str]:
 _IMPOSTORS = {"impostor": "TLS-01", "impostor:other_name": "TLS-02", "impostor:no_tls": "TLS-03"}
 
 
-async def ask_server(verified_engine: Any, url: str, ca_file: str) -> AsyncIterator[Any]:
-    """Log in where the URL leads, and read what only the database knows."""
-    from sqlalchemy import text
+async def ask_server(
+    verified_engine: Any, url: str, ca_file: str, usual: str | None = None
+) -> AsyncIterator[Any]:
+    """Log in where the URL leads, and read what only the database knows.
 
+    ``usual`` is the file of authorities that this machine trusts anyway.
+    """
+    import os
+
+    from sqlalchemy import Engine, text
+
+    if usual:
+        os.environ["SSL_CERT_FILE"] = usual
     engine = verified_engine(url, ca_file)
+    if isinstance(engine, Engine):
+        raise TypeError("this engine is not async; create_async_engine makes one that is")
     try:
         async with engine.connect() as connection:
             yield await connection.scalar(text("select word from verified_word"))
@@ -1158,9 +1192,9 @@ async def verified(trial: Trial) -> None:
     word = trial.draw.word()
     await witness.execute(f"create table verified_word as select '{word}'::text as word")
     for impostor, code in _IMPOSTORS.items():
-        before = await witness.overheard(impostor)
+        before = await _last_heard(trial, impostor)
         await subject.steps(ask_server, getattr(lab, impostor)["url"], lab.ca_file).outcome()
-        expect(await witness.overheard(impostor) == before, code)
+        expect(await _last_heard(trial, impostor) == before, code)
     steps = subject.steps(ask_server, lab.url, lab.ca_file)
     read = await steps.outcome()
     expect(not (read.failure and "certificate" in read.failure.message), "TLS-04")
@@ -1168,6 +1202,32 @@ async def verified(trial: Trial) -> None:
         raise SubjectFailed(read.failure)
     expect(read.value == word, "TLS-04", "Your engine did not reach the real server.")
     expect(all(b.tls for b in await witness.backends()), "TLS-05", "Postgres saw you without TLS.")
+    await _asks_nobody_else(trial)
+
+
+async def _asks_nobody_else(trial: Trial) -> None:
+    """Take the impostor's own authority: first as ``ca_file``, then as one the machine trusts."""
+    subject, lab = trial.subject, trial.lab
+    stranger, theirs = lab.impostor["url"], lab.impostor["ca_file"]
+    before = await _last_heard(trial, "impostor")
+    await subject.steps(ask_server, stranger, theirs).outcome()
+    met = await _last_heard(trial, "impostor")
+    expect(met != before, "TLS-04", _ALWAYS_OURS)
+    await subject.steps(ask_server, stranger, lab.ca_file, theirs).outcome()
+    expect(await _last_heard(trial, "impostor") == met, "TLS-06", _BESIDES)
+
+
+async def _last_heard(trial: Trial, impostor: str) -> int:
+    """Which was the last login that an impostor noted; it forgets the first ones in time."""
+    notes = await trial.witness.overheard(impostor)
+    return max((note["number"] for note in notes if note["what"] == "login"), default=0)
+
+
+_ALWAYS_OURS = "With another authority in `ca_file`, you asked the one that you knew already."
+_BESIDES = (
+    "Only the authority in `ca_file` was to vouch for the server, and you believed the machine's "
+    "own authorities as well."
+)
 
 
 # -- desk_role -----------------------------------------------------------------------------
@@ -1799,6 +1859,8 @@ lesson.codes |= {
     "`secret.get('dbname') or secret.get('database')`.",
     "SEC-25": "An engine for an ordinary secret did not reach the database that it describes. Use "
     "yours with `lab.secrets` in a cell: the exception tells more.",
+    "SEC-26": "`event.listens_for(Engine, ...)` listens to the class, so to every engine that the "
+    "program has. Name the one you mean: `engine.sync_engine`.",
     "SEC-31": "The desk cannot do its work. The card says what Postgres refused. Try it by hand: "
     "grant to `lab.postgres`'s app role, log in with `lab.app_url`.",
     "SEC-32": "`all` means delete, truncate and more. Name each verb and each table; an `update` "
@@ -1836,6 +1898,9 @@ lesson.codes |= {
     "in clear tells them the password.",
     "TLS-04": "The real server, whose certificate the authority signed for the name in the "
     "URL, could not be reached. Which authorities did you ask? `ssl.create_default_context()` asks "
-    "those of your system; `cafile=` names another.",
+    "those of your system; `cafile=` names another. Take the `ca_file` that the function is given.",
     "TLS-05": "Postgres lists for each connection whether it is encrypted; yours was not.",
+    "TLS-06": "`ssl.create_default_context()` without a file, and `load_default_certs()`, take the "
+    "authorities that the machine trusts for the web: any of them can vouch for an impostor. "
+    "`ssl.create_default_context(cafile=ca_file)` takes that one and no other.",
 }

@@ -862,8 +862,8 @@ for name, more in (
 # ### Exercise: `verified`
 #
 # Make an engine for the desk that talks to the server which the authority in `ca_file` vouches for, by
-# the name in the URL. To nobody else it says anything, not even a user's name. (The URL is one for
-# asyncpg; you may turn it into another.)
+# the name in the URL. To nobody else it says anything, not even a user's name, whomever the machine
+# trusts besides. (The URL is one for asyncpg; you may turn it into another.)
 
 
 # %% exercise="security.verified"

@@ -292,6 +292,27 @@ WRONG = {
         def vault_engine(client, secret_id):
             return create_async_engine('sqlite+aiosqlite://')
         """,
+        _VAULT
+        + """
+        from sqlalchemy import Engine
+        def vault_engine(client, secret_id):
+            engine = create_async_engine(address(read(client, secret_id)))
+            @event.listens_for(Engine, 'do_connect')
+            def fresh(dialect, record, args, params):
+                params['password'] = read(client, secret_id)['password']
+            return engine
+        """,
+        _VAULT
+        + """
+        from sqlalchemy import create_engine
+        def vault_engine(client, secret_id):
+            engine = create_engine(address(read(client, secret_id)).set(
+                drivername='postgresql+psycopg'))
+            @event.listens_for(engine, 'do_connect')
+            def fresh(dialect, record, args, params):
+                params['password'] = read(client, secret_id)['password']
+            return engine
+        """,
     ],
     "security.verified": [
         """
@@ -315,6 +336,38 @@ WRONG = {
         """
         def verified_engine(url, ca_file):
             return create_async_engine('sqlite+aiosqlite://')
+        """,
+        """
+        import ssl
+        from engineroom import lab
+        context = ssl.create_default_context(cafile=lab.ca_file)
+        def verified_engine(url, ca_file):
+            return create_async_engine(url, connect_args={'ssl': context})
+        """,
+        """
+        import ssl
+        def verified_engine(url, ca_file):
+            context = ssl.create_default_context()
+            context.load_verify_locations(cafile=ca_file)
+            return create_async_engine(url, connect_args={'ssl': context})
+        """,
+        """
+        import ssl
+        from functools import cache
+        @cache
+        def context():
+            return ssl.create_default_context(cafile=file)
+        def verified_engine(url, ca_file):
+            global file
+            file = ca_file
+            return create_async_engine(url, connect_args={'ssl': context()})
+        """,
+        """
+        from sqlalchemy import create_engine, make_url
+        def verified_engine(url, ca_file):
+            made = make_url(url).set(drivername='postgresql+psycopg')
+            return create_engine(made.update_query_dict(
+                {'sslmode': 'verify-full', 'sslrootcert': ca_file}))
         """,
     ],
     "security.desk_role": [
