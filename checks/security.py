@@ -1240,9 +1240,11 @@ async def grant(desk_grants: Any, url: str, role: str) -> AsyncIterator[Any]:
     owner = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
         said = desk_grants(role)
+        said = [said] if isinstance(said, str) else said
+        words = [one.as_string() if hasattr(one, "as_string") else str(one) for one in said]
         async with owner.transaction():
-            for statement in [said] if isinstance(said, str) else said:
-                await owner.execute(str(statement))
+            for statement in filter(str.strip, words):
+                await owner.execute(f"{statement}\n;select 1")  # it may be but a comment
     finally:
         await owner.close()
     yield None
@@ -1453,7 +1455,7 @@ _MAY_NOT = (
             'grant usage on schema public to {}',
             'grant select, insert (sailing_id, passenger, seats) on booking to {}',
             'grant select on ferry to {}',
-            'grant usage, select on all sequences in schema public to {}',
+            'grant usage, select on sequence booking_id_seq to {}',
             'grant select, update (seats_left) on sailing to {}',
             'alter default privileges in schema public grant select on tables to {}',
         ])
@@ -1493,15 +1495,59 @@ async def desk_role(trial: Trial) -> None:
         expect(await refused("select wage from staff"), "SEC-34")
         await witness.execute(f"create table {tomorrow} (n int)")
         expect(not await refused(f"table {tomorrow}"), "SEC-35")
-        expect(await refused(f"truncate {tomorrow}"), "SEC-32", _TOMORROW)
+        _needed(await witness.fetch(_RIGHTS, role.name), tomorrow)
         other = await subject.steps(grant, url, odd).outcome()
     # Nobody is called so: whoever names this role, and no other, is told so by Postgres.
     expect(other.failure, "SEC-37", "Your statements do not name the role they are for.")
+    expect(other.failure and not other.failure.line, "SEC-36", _TURNED_AWAY)
     expect(other.failure and other.failure.is_a("UndefinedObjectError"), "SEC-36")
     expect(odd in _words(other), "SEC-36")
 
 
-_TOMORROW = "Postgres let the desk empty a table that was made afterwards."
+_TURNED_AWAY = "Your function raised for a role whose name has a blank and a quote in it; quote it."
+
+_RIGHTS = """
+    select lower(privilege_type), what, is_grantable, grantee = 0
+    from (
+        select relname::text, relacl from pg_class where relnamespace = 'public'::regnamespace
+        union all
+        select format('%s (%s)', relname, attname), attacl
+        from pg_attribute join pg_class on pg_class.oid = attrelid
+        where relnamespace = 'public'::regnamespace
+        union all
+        select case defaclobjtype when 'r' then 'tables' when 'S' then 'sequences'
+            else 'other things' end || ' that come later', defaclacl
+        from pg_default_acl where defaclobjtype in ('r', 'S', 'n')
+        union all
+        select 'the schema', nspacl from pg_namespace where nspname = 'public'
+        union all
+        select 'the database', datacl from pg_database where datname = current_database()
+    ) as given (what, acl), aclexplode(acl)
+    where grantee = (select oid from pg_roles where rolname = $1)
+       or grantee = 0 and what not like 'the %'
+"""
+"""Each right that the role has, or everybody: the verb, on what, to pass on, to everybody."""
+
+_SELLING = {
+    "select": {"ferry", "sailing", "booking", "booking_id_seq", "tables that come later"},
+    "insert": {"booking"},
+    "update": {"sailing (seats_left)"},
+    "usage": {"booking_id_seq", "the schema"},
+    "connect": {"the database"},
+}
+
+
+def _needed(rights: list[Any], tomorrow: str) -> None:
+    """Refuse what nobody would miss who sells; Postgres keeps account of all that was granted."""
+    for verb, what, passed_on, everybody in rights:
+        what = "tables that come later" if what == tomorrow else what
+        right = f"`{verb}` on {what}"
+        expect(not everybody, "SEC-37", f"You gave {right} to everybody, not to the desk alone.")
+        selling = {what, what.partition(" (")[0]} & _SELLING.get(verb, set())
+        expect(
+            selling, "SEC-32", f"Postgres keeps {right} for the desk, which selling does not need."
+        )
+        expect(not passed_on, "SEC-32", f"The desk may pass {right} on to others.")
 
 
 # -- scan ----------------------------------------------------------------------------------
@@ -1863,9 +1909,10 @@ lesson.codes |= {
     "program has. Name the one you mean: `engine.sync_engine`.",
     "SEC-31": "The desk cannot do its work. The card says what Postgres refused. Try it by hand: "
     "grant to `lab.postgres`'s app role, log in with `lab.app_url`.",
-    "SEC-32": "`all` means delete, truncate and more. Name each verb and each table; an `update` "
-    "may be given for one column: `grant update (seats_left) on sailing`. The card says what "
-    "Postgres let pass.",
+    "SEC-32": "`all` means delete, truncate and more; `all sequences` are those of `staff` too; "
+    "`with grant option` lets the desk give on what it has. Name each verb and each table; an "
+    "`update` may be given for one column: `grant update (seats_left) on sailing`. The card says "
+    "what Postgres let pass, or has written down.",
     "SEC-33": "`serial` makes a sequence that hands the numbers out, with rights of its own: "
     "`grant usage on sequence booking_id_seq`. (An `identity` column needs none.)",
     "SEC-34": "`all tables in schema public` has `staff` in it. Name the tables that the desk may "
@@ -1875,8 +1922,8 @@ lesson.codes |= {
     "SEC-36": "Raw text in SQL is read as SQL. A name stands in double quotes, and each double "
     "quote in it is doubled; `psycopg.sql.Identifier` does it. Without, a role's name can end "
     "your statement and begin another.",
-    "SEC-37": "The statements were carried out for a role that does not exist, and Postgres did "
-    "not mind: so they do not name it. What `public` is granted, everybody has.",
+    "SEC-37": "What `public` is granted, everybody has. Each statement names the role that it is "
+    "for: then Postgres minds when there is no such role.",
     "SEC-41": "Passwords are found where nobody looks: in .ini files of migrations, in what a "
     "notebook printed last week. Read every file, whatever it is called.",
     "SEC-42": "`***` is what a masked URL shows, and `{password}` or `${PASSWORD}` are filled in "

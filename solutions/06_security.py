@@ -943,11 +943,13 @@ print("later: ", await try_to(lab.app_url, "select * from season"))
 #
 # > Our Postgres has the tables `ferry`, `sailing`, `booking` and `staff`, with serial ids. Write a
 # > Python function `desk_grants(role)` that returns the SQL statements with which their owner lets
-# > the role sell tickets, with as few rights as possible: read `ferry`, `sailing` and `booking`, insert
-# > bookings, change a sailing's `seats_left`, and read all tables that the owner will make later.
+# > the role, whatever its name, sell tickets, with as few rights as possible: read `ferry`, `sailing`
+# > and `booking`, insert bookings, change a sailing's `seats_left`, and read all tables that the owner
+# > will make later.
 #
 # Paste what it wrote. The check runs the statements as the owner, then *becomes* the desk, and tries what
-# it may do and what it may not. Before you run it: would you have found what is wrong by reading?
+# it may do and what it may not; and Postgres keeps account of all that was granted. Before you run it:
+# would you have found what is wrong by reading?
 
 
 # %% exercise="security.desk_role"

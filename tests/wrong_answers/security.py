@@ -393,6 +393,21 @@ WRONG = {
         _GRANTS.replace("insert on booking", "insert, update on booking"),
         _GRANTS.replace("'\"' + role.replace('\"', '\"\"') + '\"'", "repr(role)"),
         _GRANTS.replace("role.replace('\"', '\"\"')", "role.replace('\"', '')"),
+        _GRANTS.replace("sequence booking_id_seq", "all sequences in schema public"),
+        _GRANTS.replace("select on tables to {name}", "select on tables to public"),
+        _GRANTS.replace("grant select on tables", "grant select, insert on tables"),
+        _GRANTS.replace(
+            "booking to {name}',\n                f'grant insert",
+            "booking to {name} with grant option',\n                f'grant insert",
+        ),
+        _GRANTS.replace("grant select on ferry", "grant select, references, trigger on ferry"),
+        _GRANTS.replace("(seats_left)", "(seats_left, ferry_id)"),
+        _GRANTS.replace(
+            "            return",
+            "            if not role.isidentifier():\n"
+            "                raise ValueError(role)\n"
+            "            return",
+        ),
     ],
     "security.scan": [
         """
