@@ -1559,12 +1559,15 @@ async def search(find_secrets: Any, files: dict[str, str]) -> AsyncIterator[Any]
 
     from engineroom.exercises.tools import place
 
-    with place({**files, "docs/ferry.png": b"\x89PNG\r\n\x1a\n\xff\xfe\x00\xff"}) as folder:
-        found = []
+    written = {path: text.encode("latin-1") for path, text in files.items()}
+    with place({**written, "docs/ferry.png": b"\x89PNG\r\n\x1a\n\xff\xfe\x00\xff"}) as folder:
+        found, within = [], True
         for path, line in find_secrets(folder):
+            within = within and not Path(path).is_absolute()
             path = folder.resolve() / Path(path)
-            found.append([path.resolve().relative_to(folder.resolve()).as_posix(), int(line)])
+            found.append([path.resolve().relative_to(folder.resolve()).as_posix(), line])
     yield found
+    yield within
 
 
 @lesson.exercise(
@@ -1573,7 +1576,8 @@ async def search(find_secrets: Any, files: dict[str, str]) -> AsyncIterator[Any]
     needs=(),
     measures=("security.leaks", "security.configure"),
     task="Write `find_secrets(folder)`: a list of `(path, line)`, the path within `folder`, for "
-    "every line of any file that shows a password in a URL, `scheme://user:password@host`. "
+    "every line of any file, UTF-8 or not, that shows a password in a URL, "
+    "`scheme://user:password@host`. "
     "What stands there for a password (`***`, `{password}`, `${PASSWORD}`) is none. Files that "
     "the folder's `.gitignore` names are left out; its lines are names, `*.ending` or `folder/`.",
     hints=(
@@ -1750,6 +1754,7 @@ async def search(find_secrets: Any, files: dict[str, str]) -> AsyncIterator[Any]
             def skipped(self, name):
                 return any(fnmatch(name, line) for line in self.lines)
             def __call__(self, folder):
+                self.folder = folder
                 try:
                     self.lines = Path(folder, '.gitignore').read_text().replace('/', '').split()
                 except FileNotFoundError:
@@ -1763,7 +1768,7 @@ async def search(find_secrets: Any, files: dict[str, str]) -> AsyncIterator[Any]
                 with open(path, 'rb') as file:
                     for number, line in enumerate(file, 1):
                         if URL.search(line):
-                            yield path, number
+                            yield os.path.relpath(path, self.folder), number
         find_secrets = Finder()
         """,
         r"""
@@ -1792,16 +1797,28 @@ async def search(find_secrets: Any, files: dict[str, str]) -> AsyncIterator[Any]
 async def scan(trial: Trial) -> None:
     for ignores in (True, False):
         files, wanted, innocent = _repository(trial.draw, ignores)
-        found = await trial.subject.steps(search, files).next()
-        expect(type(found) is list, "SEC-45", "`find_secrets` returns a list of (path, line).")
+        steps = trial.subject.steps(search, files)
+        found = await steps.next()
+        pairs = type(found) is list and all(type(line) is int for _, line in found)
+        expect(pairs, "SEC-45", "`find_secrets` returns a list of (path, line), the line a number.")
         found = {(path, line) for path, line in found}
         for place, code in wanted.items():
-            expect(place in found, code, f"You missed {_at(place)}." if code == "SEC-45" else "")
+            expect(place in found, code, _MISSED.get(code, "").format(_at(place)))
         for code in ("SEC-43", "SEC-42"):
             # A rule of thumb may be wrong once.
             expect(sum(innocent.get(place) == code for place in found) <= 1, code)
         strange = sorted(p for p in found - set(wanted) if innocent.get(p, "SEC-46") == "SEC-46")
         expect(len(strange) <= 1, "SEC-46", f"There is no password in {_at(*strange[:1])}.")
+        within = await steps.next()
+    expect(within is True, "SEC-48", _ABSOLUTE)
+
+
+_MISSED = {
+    "SEC-45": "You missed {}.",
+    "SEC-47": "You missed {}: that text is not UTF-8, and its lines count all the same.",
+    "SEC-49": "You left out {}, and `.gitignore` names another: only a part of the name is alike.",
+}
+_ABSOLUTE = "You gave the path on this machine; the one within the folder was asked for."
 
 
 def _at(place: tuple[str, int] = ("", 0)) -> str:
@@ -1832,10 +1849,17 @@ def _repository(
     def secret() -> str:
         return f"{draw.word(5)}%4{draw.randint(0, 9)}{draw.word(3)}"
 
+    def write_more(path: str, line: str) -> None:
+        wanted[path, files[path].count("\n") + 1] = "SEC-45"
+        files[path] += f"{line}\n"
+
     write(f"{draw.word()}/database.py", f'DATABASE_URL = "{url(secret())}"', "SEC-45")
     write(f"{draw.word()}.ini", f"sqlalchemy.url = {url(secret(), 'postgresql')}", "SEC-41")
     write(f"deploy/{draw.word()}.yml", f"  cache: {url(secret(), 'redis', '')}", "SEC-41")
     write(f"{draw.word()}.ipynb", f'     "{url(secret())}\\n"', "SEC-41")
+    for path in [path for path in files if path.endswith(".py")]:
+        write_more(path, f"# was: {url('***')} and {url(secret())}")
+    write(f"{draw.word()}.txt", f"caf\xe9 {url(secret())}", "SEC-47")
     for shown in ("***", "{password}", "${DB_PASSWORD}"):
         write(f"{draw.word()}/{draw.word()}.py", f'print("{url(shown)}")', "SEC-42", True)
     write(f"{draw.word()}.md", f"postgresql://{draw.word()}@localhost:5432/skerry", "SEC-46", True)
@@ -1843,9 +1867,14 @@ def _repository(
         f"{draw.word()}.txt", f"https://{draw.word()}.example/a:b?c=d, d@e.example", "SEC-46", True
     )
     ending, folder = draw.word(4), draw.word()
-    for path in (".env", f"desk/{draw.word()}.{ending}", f"{folder}/notes/{draw.word()}.txt"):
+    named = [".env", f"desk/{draw.word()}.{ending}", f"{folder}/notes/{draw.word()}.txt"]
+    named += [f"{draw.word()}/{folder}/{draw.word()}.txt" for _ in range(2)]
+    for path in named:
         line = f"DATABASE_URL={url(secret())}"
-        write(path, line, "SEC-43" if ignores else "SEC-44", ignores)
+        missed = "SEC-44" if path == ".env" else "SEC-45"
+        write(path, line, "SEC-43" if ignores else missed, ignores)
+    for alike in (f"{folder}{draw.word(2)}/{draw.word()}.txt", f"{draw.word()}.{ending}x"):
+        write(alike, f"DATABASE_URL={url(secret())}", "SEC-49" if ignores else "SEC-45")
     if ignores:
         files[".gitignore"] = f".env\n*.{ending}\n{folder}/\n"
     return files, wanted, innocent
@@ -1936,6 +1965,13 @@ lesson.codes |= {
     "(path, line). Lines count from 1; a user's name may be missing before the colon.",
     "SEC-46": "Not every colon before an @ is a password: there are addresses without one, and "
     "mail. A password stands right behind `://user:` and ends at the next @.",
+    "SEC-47": "A text in an older encoding is no UTF-8, and its lines are read all the same: "
+    "`read_text(errors='replace')`, or `read_bytes()`. Who steps over every file that cannot be "
+    "decoded steps over this one too.",
+    "SEC-48": "The path is the one within the folder, as git would say it: "
+    "`file.relative_to(folder)`, or `os.path.relpath(file, folder)`.",
+    "SEC-49": "`drafts/` names the folder `drafts`, and not `drafts2`; `*.bak` names what ends "
+    "so. Compare whole parts of the path: `fnmatch(part, pattern)`, and not `in`.",
     "TLS-01": "An encrypted line to a stranger is still a line to a stranger. Compare with "
     "`lab.impostor.url`: what it heard is in `lab.impostor.heard()`. Let the driver check "
     "the certificate against `lab.ca_file`.",

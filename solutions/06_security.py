@@ -1013,7 +1013,8 @@ if boto3:
 # `find_secrets(folder)` for the desk's repository: every line of every file that shows a password in a
 # URL, as `(path, line)`, the path within `folder` and lines counted from 1.
 #
-# - Any file counts: settings of a tool, the output that a notebook keeps, a hidden file.
+# - Any file counts: settings of a tool, the output that a notebook keeps, a hidden file, a text that is
+#   not UTF-8.
 # - `***`, `{password}` and `${PASSWORD}` are no passwords. Somebody who is warned for nothing stops
 #   reading warnings; one false alarm is forgiven.
 # - What `.gitignore` names is not committed, and left out. Its lines are a name (`.env`), an ending

@@ -22,6 +22,20 @@ _GRANTS = """
             ]
 """
 
+_SCAN = r"""
+        import re
+        from fnmatch import fnmatch
+        URL = r'://[^\s:/@]*:(?!\*+@|\$?\{)[^\s@]+@'
+        def kept(folder):
+            file = folder / '.gitignore'
+            ignored = [i.rstrip('/') for i in (file.read_text().split() if file.exists() else ())]
+            both = [(p, p.relative_to(folder)) for p in folder.rglob('*') if p.is_file()]
+            return [(p, path) for p, path in both
+                    if not any(fnmatch(x, i) for x in path.parts for i in ignored)]
+        def lines(file):
+            return enumerate(file.read_text(errors='replace').splitlines(), 1)
+"""
+
 WRONG = {
     "security.settings": [
         """
@@ -464,6 +478,66 @@ WRONG = {
             return [(p, n) for p in folder.rglob('*') if p.is_file()
                     for n, line in enumerate(p.read_text(errors='replace').splitlines(), 1)
                     if re.search(r'(?i)password|secret|://', line)]
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            return [(file, n) for file, path in kept(folder)
+                    for n, line in lines(file) if re.search(URL, line)]
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            return [(path, str(n)) for file, path in kept(folder)
+                    for n, line in lines(file) if re.search(URL, line)]
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            found = []
+            for file, path in kept(folder):
+                try:
+                    text = file.read_text(encoding='utf-8')
+                except UnicodeDecodeError:
+                    continue
+                found += [(path, n) for n, line in enumerate(text.splitlines(), 1)
+                          if re.search(URL, line)]
+            return found
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            found = {}
+            for file, path in kept(folder):
+                for n, line in lines(file):
+                    if re.search(URL, line):
+                        found.setdefault(path, n)
+            return list(found.items())
+        """,
+        _SCAN
+        + r"""
+        def find_secrets(folder):
+            return [(path, n) for file, path in kept(folder) for n, line in lines(file)
+                    if (m := re.search(r'://[^\s:/@]*:([^\s@]+)@', line)) and m[1][0] not in '*{$']
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            file = folder / '.gitignore'
+            ignored = file.read_text().split() if file.exists() else []
+            return [(p.relative_to(folder), n) for p in folder.rglob('*') if p.is_file()
+                    and not any(i.strip('*/') in str(p.relative_to(folder)) for i in ignored)
+                    for n, line in lines(p) if re.search(URL, line)]
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            file = folder / '.gitignore'
+            ignored = file.read_text().split() if file.exists() else []
+            return [(p.relative_to(folder), n) for p in folder.rglob('*') if p.is_file()
+                    and not any(p.match(i) or str(p.relative_to(folder)).startswith(i)
+                                for i in ignored)
+                    for n, line in lines(p) if re.search(URL, line)]
         """,
     ],
 }
