@@ -641,7 +641,7 @@ security.vault_engine.check()
 # ## 4 · Encrypted, but to whom?
 #
 # Wednesday. First a thing that many tutorials get wrong: they say that without a word from you there is
-# no TLS. Ask the server:
+# no TLS, so no encryption. Ask the server:
 
 
 # %%
@@ -761,8 +761,10 @@ for options in ({}, {"ssl": "require"}):
 # You keep the authority's own certificate in a file (`lab.ca_file` here; hosts have it on their
 # pages). Python's `ssl` makes a *context* of it, which checks two things: the signature, and the name.
 
-# %% facts="0.40 0.41"
+# %%
 context = ssl.create_default_context(cafile=lab.ca_file)
+
+# %% facts="0.40 0.41"
 servers = {
     "the database": lab,
     "no TLS": lab.impostor["no_tls"],
@@ -824,8 +826,8 @@ grid
 # Only the last row has no ✗. `verify-ca` is the treacherous one: an authority signs for many hosts,
 # and any of them may stand in for yours.
 #
-# These five words are libpq's, and psycopg takes them in the URL: `?sslmode=verify-full&sslrootcert=...`.
-# For asyncpg you give a context, as here. Two more things about the words:
+# These five words are those of libpq, Postgres's own library for clients. psycopg takes them in the URL:
+# `?sslmode=verify-full&sslrootcert=...`. For asyncpg you give a context, as here. Two more things about the words:
 
 # %% facts="0.40"
 print("asyncpg, 'require', and PGSSLROOTCERT is set:")
