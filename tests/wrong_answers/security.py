@@ -171,6 +171,16 @@ WRONG = {
             DATABASE_URL: SecretStr
         load_settings = Settings
         """,
+        """
+        import os
+        from dotenv import dotenv_values
+        from pydantic import SecretStr
+        class Settings:
+            @property
+            def database_url(self):
+                return SecretStr({**dotenv_values('.env'), **os.environ}['DATABASE_URL'])
+        load_settings = Settings
+        """,
     ],
     "security.safe_message": [
         """
