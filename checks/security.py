@@ -418,7 +418,7 @@ _ALONE = {"SEC-05": "DATABASE_URL was set and there was no `.env`; you did not s
 
 
 def _other_trouble(failure: Failure) -> bool:
-    """Whether it raised, and not for want of a URL; pydantic's says so of a field it cannot read."""
+    """Whether it raised, and not for want of a URL; pydantic tells so what it cannot read."""
     return failure.is_a("SettingsError") or "database_url" not in failure.message.lower()
 
 
