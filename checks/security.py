@@ -97,13 +97,16 @@ async def start_up(
 
     if hasattr(load_settings, "cache_clear"):
         load_settings.cache_clear()
-    sys.modules["__main__"].__dict__.pop("__file__", None)
+    main = vars(sys.modules["__main__"])
     if program:  # it has a file, which lies elsewhere; a notebook has none, and dotenv notices
-        sys.modules["__main__"].__file__ = "/elsewhere/desk.py"
-    with place({} if dotenv is None else {".env": dotenv}, variables):
-        settings = load_settings()
-        given: Any = settings.database_url if use else ""
-        shown = f"{settings!r} {settings}"
+        main["__file__"] = "/elsewhere/desk.py"
+    try:
+        with place({} if dotenv is None else {".env": dotenv}, variables):
+            settings = load_settings()
+            given: Any = settings.database_url if use else ""
+            shown = f"{settings!r} {settings}"
+    finally:
+        main.pop("__file__", None)
     yield shown
     given = given.get_secret_value() if hasattr(given, "get_secret_value") else given
     engine = create_async_engine(given if isinstance(given, str | URL) else str(given))
@@ -1054,19 +1057,19 @@ async def ask_server(
     ``usual`` is the file of authorities that this machine trusts anyway.
     """
     import os
+    from unittest.mock import patch
 
     from sqlalchemy import Engine, text
 
-    if usual:
-        os.environ["SSL_CERT_FILE"] = usual
-    engine = verified_engine(url, ca_file)
-    if isinstance(engine, Engine):
-        raise TypeError("this engine is not async; create_async_engine makes one that is")
-    try:
-        async with engine.connect() as connection:
-            yield await connection.scalar(text("select word from verified_word"))
-    finally:
-        await engine.dispose()
+    with patch.dict(os.environ, {"SSL_CERT_FILE": usual} if usual else {}):
+        engine = verified_engine(url, ca_file)
+        if isinstance(engine, Engine):
+            raise TypeError("this engine is not async; create_async_engine makes one that is")
+        try:
+            async with engine.connect() as connection:
+                yield await connection.scalar(text("select word from verified_word"))
+        finally:
+            await engine.dispose()
 
 
 @lesson.exercise(
