@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Any
 
-from engineroom.exercises import Draw, Lesson, Objective, Outcome, Slip, Trial, expect
+from engineroom.exercises import Draw, Failure, Lesson, Objective, Outcome, Slip, Trial, expect
 from engineroom.exercises.model import SubjectFailed
 
 lesson = Lesson(
@@ -81,9 +81,15 @@ def _plain_name(draw: Draw) -> str:
 
 
 async def start_up(
-    load_settings: Any, dotenv: str | None, variables: dict[str, str]
+    load_settings: Any,
+    dotenv: str | None,
+    variables: dict[str, str],
+    program: bool = True,
+    use: bool = True,
 ) -> AsyncIterator[Any]:
-    """Start in a folder with this ``.env`` under these variables: look at the settings, log in."""
+    """Start in a folder with this ``.env`` under these variables; look at the settings, log in."""
+    import sys
+
     from sqlalchemy import URL
     from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -91,10 +97,16 @@ async def start_up(
 
     if hasattr(load_settings, "cache_clear"):
         load_settings.cache_clear()
-    with place({} if dotenv is None else {".env": dotenv}, variables):
-        settings = load_settings()
-        given = settings.database_url
-        shown = f"{settings!r} {settings}"
+    main = vars(sys.modules["__main__"])
+    if program:  # it has a file, which lies elsewhere; a notebook has none, and dotenv notices
+        main["__file__"] = "/elsewhere/desk.py"
+    try:
+        with place({} if dotenv is None else {".env": dotenv}, variables):
+            settings = load_settings()
+            given: Any = settings.database_url if use else ""
+            shown = f"{settings!r} {settings}"
+    finally:
+        main.pop("__file__", None)
     yield shown
     given = given.get_secret_value() if hasattr(given, "get_secret_value") else given
     engine = create_async_engine(given if isinstance(given, str | URL) else str(given))
@@ -110,9 +122,9 @@ async def start_up(
     points=3,
     measures=("security.configure", "security.leaks"),
     task="Write `load_settings()`: an object whose `database_url` comes from the environment's "
-    "DATABASE_URL or, where that is not set, from the file `.env` in the current folder. Other "
-    "keys in that file do no harm; without a URL it raises, and says which variable is missing; "
-    "neither the object nor that error shows a secret.",
+    "DATABASE_URL or, where that is not set, from the file `.env` in the current folder, where it "
+    "may stand in quotes. Other keys in that file do no harm; without a URL it raises, and says "
+    "which variable is missing; neither the object nor that error's traceback shows a secret.",
     hints=(
         "Who wins when both have a DATABASE_URL, and what should happen when neither has?",
         (
@@ -308,7 +320,7 @@ async def start_up(
         class Settings:
             database_url: str = field(repr=False)
         def load_settings():
-            load_dotenv()
+            load_dotenv('.env')
             return Settings(os.environ['DATABASE_URL'])
         """,
         """
@@ -343,7 +355,7 @@ async def start_up(
                 for line in file.read_text().splitlines():
                     key, _, value = line.partition('=')
                     if key == 'DATABASE_URL':
-                        url = value
+                        url = value.strip('"')
             if not url:
                 raise SystemExit('DATABASE_URL is not set')
             return types.SimpleNamespace(database_url=SecretStr(url))
@@ -355,24 +367,31 @@ async def settings(trial: Trial) -> None:
     here, there = draw.sample([lab.url, lab.app_url], 2)
     unset, foreign = {"DATABASE_URL": ""}, f"MAIL_KEY={secret}\nDESK_PORT=8000\n"
     for dotenv, variables, wanted, code in (
-        (f"DATABASE_URL={there}\n", unset, there, "SEC-01"),
+        (f'DATABASE_URL="{there}"\n', unset, there, "SEC-01"),
         (f"{foreign}# ours\nDATABASE_URL={here}\n", unset, here, "SEC-02"),
         (f"DATABASE_URL={here}\n", {"DATABASE_URL": there}, there, "SEC-03"),
         (None, {"DATABASE_URL": here}, here, "SEC-05"),
     ):
         expect(await _logs_in(trial, dotenv, variables, wanted, code), code, _ALONE.get(code, ""))
-    missing = await trial.subject.steps(start_up, foreign, unset).outcome()
+    missing = await trial.subject.steps(start_up, foreign, unset, True, False).outcome()
     expect(missing.failure, "SEC-04")
-    words = _words(missing)
-    expect("database_url" in words.lower(), "SEC-08", _UNNAMED)
-    expect(not _shows(words, secret), "SEC-06")
-    url = f"postgresql+asyncpg://desk:{secret}@harbour/skerry"
-    shown = _own(await trial.subject.steps(start_up, None, {"DATABASE_URL": url}).outcome())
-    expect(shown.ok and not _shows(shown.value, secret), "SEC-07")
+    expect("database_url" in _words(missing).lower(), "SEC-08", _UNNAMED)
+    expect(not _shows(_words(missing), secret), "SEC-06")
+    expect(not _shows(_behind(missing.failure), secret), "SEC-06", _CHAINED)
+    url = f"postgresql+asyncpg://desk:{secret[::-1]}@harbour/skerry"
+    shown = _own(await trial.subject.steps(start_up, foreign, {"DATABASE_URL": url}).outcome())
+    expect(shown.ok and not _shows(shown.value, secret[::-1]), "SEC-07")
+    expect(not _shows(shown.value, secret), "SEC-07", _FOREIGN)
 
 
 def _words(read: Outcome) -> str:
     return f"{read.failure.type}: {read.failure.message}" if read.failure else ""
+
+
+def _behind(failure: Failure | None) -> str:
+    """What the errors said that a traceback would show above this one."""
+    cause = failure and failure.cause
+    return f"{cause.message} {_behind(cause)}" if cause else ""
 
 
 async def _logs_in(
@@ -383,17 +402,41 @@ async def _logs_in(
     read = await steps.outcome()
     # What worked once, and fails now, does so for the reason that it is tried for.
     if not (_own(read) if code == "SEC-01" else read).ok:
+        expect(not (read.failure and _MISNAMED in read.failure.message), "SEC-09", _NAMELESS)
+        again = await trial.subject.steps(start_up, dotenv, variables, False).outcome()
+        expect(not again.ok, code, _BESIDE)
+        if code == "SEC-01" and read.failure and _other_trouble(read.failure):
+            raise SubjectFailed(read.failure)
         return False
     used = await steps.outcome()
     seen = {backend.user for backend in await trial.witness.backends()}
     if used.ok:
         await steps.outcome()
     elif code == "SEC-01":
-        expect(False, "SEC-09", f"With your `database_url` nobody gets in: {_words(used)[:200]}")
+        expect(False, "SEC-09", f"{_USELESS} {_words(used)[:200]}")
     return seen == {trial.lab.user if url == trial.lab.url else trial.lab.app_user}
 
 
 _ALONE = {"SEC-05": "DATABASE_URL was set and there was no `.env`; you did not start with it."}
+
+
+def _other_trouble(failure: Failure) -> bool:
+    """Whether it raised, and not for want of a URL; pydantic tells so what it cannot read."""
+    return failure.is_a("SettingsError") or "database_url" not in failure.message.lower()
+
+
+_BESIDE = (
+    "`.env` lay in the current folder, and your program in another one. In a notebook, which is "
+    "no file, you would have found it: say where to look."
+)
+_MISNAMED = "no attribute 'database_url'"
+_NAMELESS = "What you return has no attribute `database_url`."
+_USELESS = "With your `database_url`, which stood in quotes in `.env`, nobody gets in:"
+_CHAINED = (
+    "Your error shows no secret, and the one before it does: a traceback prints both. "
+    "`raise ... from None` leaves it out."
+)
+_FOREIGN = "Printed, your settings show another secret, out of `.env`."
 _UNNAMED = (
     "Your error does not say which variable is missing; DATABASE_URL is the word to look for."
 )
@@ -429,13 +472,27 @@ async def troubles(safe_message: Any, url: str, table: str, secret: str) -> Asyn
         await engine.dispose()
 
 
+async def nobody_answers(safe_message: Any, url: str) -> AsyncIterator[Any]:
+    """What the answer says when there is no server: asyncpg's error is Python's own then."""
+    from sqlalchemy import make_url
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    from engineroom.exercises.tools import closed_port
+
+    with closed_port() as port:
+        try:
+            await create_async_engine(make_url(url).set(host="127.0.0.1", port=port)).connect()
+        except Exception as error:
+            yield safe_message(error)
+
+
 @lesson.exercise(
     "safe_message",
     points=3,
     measures=("security.leaks",),
-    task="Write `safe_message(error)`: one line for the log about a database error, through either "
+    task="Write `safe_message(error)`: one line for the log about an error, through either "
     "driver. It has the SQLSTATE and, where Postgres names one, the constraint; an error without "
-    "a SQLSTATE is told by its class. It never has a value of the row.",
+    "a SQLSTATE, or without an `orig`, is told by its class. It never has a value of the row.",
     hints=(
         "Which parts of an error are the same every time, and which are data?",
         (
@@ -444,8 +501,9 @@ async def troubles(safe_message: Any, url: str, table: str, secret: str) -> Asyn
             "it, is the `__cause__` of that one."
         ),
         (
-            "`getattr(error.orig, 'sqlstate', None)`, and `constraint_name` of `orig.diag` or of "
-            "`orig.__cause__`, whichever there is; else `type(error).__name__`. No `str(...)`."
+            "`orig = getattr(error, 'orig', None)`, `getattr(orig, 'sqlstate', None)`, and "
+            "`constraint_name` of `orig.diag` or of `orig.__cause__`, whichever there is; else "
+            "`type(error).__name__`. No `str(...)`."
         ),
     ),
     slips=(
@@ -578,7 +636,7 @@ async def troubles(safe_message: Any, url: str, table: str, secret: str) -> Asyn
                     if value := getattr(holder, name, None):
                         yield name, value
         safe_message = lambda error: json.dumps(
-            {'kind': type(error).__name__, **dict(facts(error.orig))})
+            {'kind': type(error).__name__, **dict(facts(getattr(error, 'orig', error)))})
         """,
     ),
 )
@@ -599,8 +657,18 @@ async def safe_message(trial: Trial) -> None:
         for one, names in zip(said, _TELLING, strict=True):
             expect(any(name in one for name in names), "SEC-13")
         expect(once in said[0] and some in said[1], "SEC-15")
+        silence = await trial.subject.steps(nobody_answers, url).next()
+        lines = all(_one_line(one) for one in [*said, silence])
+        expect(lines, "SEC-16", "`safe_message` returns one line.")
+        expect(any(name in silence for name in _SILENT), "SEC-16", _UNHEARD)
 
 
+def _one_line(said: Any) -> bool:
+    return type(said) is str and len(said.splitlines()) == 1
+
+
+_SILENT = ("OperationalError", "ConnectionRefusedError", "OSError", "ConnectionError")
+_UNHEARD = "Nobody answered: such an error has no SQLSTATE, and your line does not tell its class."
 _TELLING = (
     ("23505",),
     ("23514",),
@@ -621,7 +689,7 @@ async def shifts(
     import os
 
     import boto3
-    from sqlalchemy import text
+    from sqlalchemy import Engine, create_engine, text
 
     os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
     client = boto3.client(
@@ -633,6 +701,8 @@ async def shifts(
     )
     for secret_id in secret_ids:
         engine = vault_engine(client, secret_id)
+        if isinstance(engine, Engine):
+            raise TypeError("this engine is not async; create_async_engine makes one that is")
         try:
             async with engine.connect() as connection:
                 yield await connection.scalar(text(f"table {table}"))
@@ -640,6 +710,8 @@ async def shifts(
                 async with engine.connect() as connection:
                     await connection.scalar(text("select 1"))
             yield None
+            with create_engine("sqlite://").connect():  # another engine of the same program
+                yield None
             for _ in range(2):
                 # The password is another one by now, and the pool begins anew.
                 await engine.dispose()
@@ -839,6 +911,18 @@ async def shifts(
             return engine
         """,
         """
+        import json
+        from sqlalchemy import event
+        def vault_engine(client, secret_id, name="postgresql+asyncpg"):
+            engine = create_async_engine(f"{name}://")
+            @event.listens_for(engine.sync_engine, "do_connect")
+            def all_of_it(dialect, record, args, params):
+                s = json.loads(client.get_secret_value(SecretId=secret_id)["SecretString"])
+                params |= {"user": s["username"], "password": s["password"], "host": s["host"],
+                           "port": s["port"], "database": s.get("dbname", s.get("database"))}
+            return engine
+        """,
+        """
         import asyncio, json
         import asyncpg
         class Vault:
@@ -918,9 +1002,16 @@ async def vault_engine(trial: Trial) -> None:
             before = await safe.asked(name)
             expect((await steps.outcome()).ok, "SEC-25", "One of twenty requests in turn failed.")
             expect(await safe.asked(name) - before <= 2, "SEC-23")
+            expect((await steps.outcome()).ok, "SEC-26", _EVERYBODY)
             for _ in range(2):
                 await rotate(name)
                 expect((await steps.outcome()).value == word, "SEC-22")
+
+
+_EVERYBODY = (
+    "Another engine of the program was opened with this password, too: your listener hears them "
+    "all, and not only the engine that you made."
+)
 
 
 async def _only_for(witness: Any, role: str, table: str, word: str) -> None:
@@ -950,7 +1041,7 @@ def _why_no_login(read: Outcome, tame: bool) -> tuple[str, str]:
         return "SEC-25", "Your engine led somewhere else than the secret says."
     if failure.is_a("KeyError") and failure.message in ("'dbname'", "'database'"):
         return "SEC-24", ""
-    return ("SEC-21", "") if tame else ("SEC-25", f"Nobody got in: {failure.short}.")
+    return ("SEC-21", "") if tame else ("SEC-25", f"Nobody got in: {failure.short.rstrip('.')}.")
 
 
 # -- verified ------------------------------------------------------------------------------
@@ -958,16 +1049,27 @@ def _why_no_login(read: Outcome, tame: bool) -> tuple[str, str]:
 _IMPOSTORS = {"impostor": "TLS-01", "impostor:other_name": "TLS-02", "impostor:no_tls": "TLS-03"}
 
 
-async def ask_server(verified_engine: Any, url: str, ca_file: str) -> AsyncIterator[Any]:
-    """Log in where the URL leads, and read what only the database knows."""
-    from sqlalchemy import text
+async def ask_server(
+    verified_engine: Any, url: str, ca_file: str, usual: str | None = None
+) -> AsyncIterator[Any]:
+    """Log in where the URL leads, and read what only the database knows.
 
-    engine = verified_engine(url, ca_file)
-    try:
-        async with engine.connect() as connection:
-            yield await connection.scalar(text("select word from verified_word"))
-    finally:
-        await engine.dispose()
+    ``usual`` is the file of authorities that this machine trusts anyway.
+    """
+    import os
+    from unittest.mock import patch
+
+    from sqlalchemy import Engine, text
+
+    with patch.dict(os.environ, {"SSL_CERT_FILE": usual} if usual else {}):
+        engine = verified_engine(url, ca_file)
+        if isinstance(engine, Engine):
+            raise TypeError("this engine is not async; create_async_engine makes one that is")
+        try:
+            async with engine.connect() as connection:
+                yield await connection.scalar(text("select word from verified_word"))
+        finally:
+            await engine.dispose()
 
 
 @lesson.exercise(
@@ -1106,9 +1208,9 @@ async def verified(trial: Trial) -> None:
     word = trial.draw.word()
     await witness.execute(f"create table verified_word as select '{word}'::text as word")
     for impostor, code in _IMPOSTORS.items():
-        before = await witness.overheard(impostor)
+        before = await _last_heard(trial, impostor)
         await subject.steps(ask_server, getattr(lab, impostor)["url"], lab.ca_file).outcome()
-        expect(await witness.overheard(impostor) == before, code)
+        expect(await _last_heard(trial, impostor) == before, code)
     steps = subject.steps(ask_server, lab.url, lab.ca_file)
     read = await steps.outcome()
     expect(not (read.failure and "certificate" in read.failure.message), "TLS-04")
@@ -1116,6 +1218,32 @@ async def verified(trial: Trial) -> None:
         raise SubjectFailed(read.failure)
     expect(read.value == word, "TLS-04", "Your engine did not reach the real server.")
     expect(all(b.tls for b in await witness.backends()), "TLS-05", "Postgres saw you without TLS.")
+    await _asks_nobody_else(trial)
+
+
+async def _asks_nobody_else(trial: Trial) -> None:
+    """Take the impostor's own authority: first as ``ca_file``, then as one the machine trusts."""
+    subject, lab = trial.subject, trial.lab
+    stranger, theirs = lab.impostor["url"], lab.impostor["ca_file"]
+    before = await _last_heard(trial, "impostor")
+    await subject.steps(ask_server, stranger, theirs).outcome()
+    met = await _last_heard(trial, "impostor")
+    expect(met != before, "TLS-04", _ALWAYS_OURS)
+    await subject.steps(ask_server, stranger, lab.ca_file, theirs).outcome()
+    expect(await _last_heard(trial, "impostor") == met, "TLS-06", _BESIDES)
+
+
+async def _last_heard(trial: Trial, impostor: str) -> int:
+    """Which was the last login that an impostor noted; it forgets the first ones in time."""
+    notes = await trial.witness.overheard(impostor)
+    return max((note["number"] for note in notes if note["what"] == "login"), default=0)
+
+
+_ALWAYS_OURS = "With another authority in `ca_file`, you asked the one that you knew already."
+_BESIDES = (
+    "Only the authority in `ca_file` was to vouch for the server, and you believed the machine's "
+    "own authorities as well."
+)
 
 
 # -- desk_role -----------------------------------------------------------------------------
@@ -1128,9 +1256,11 @@ async def grant(desk_grants: Any, url: str, role: str) -> AsyncIterator[Any]:
     owner = await asyncpg.connect(url.replace("+asyncpg", ""))
     try:
         said = desk_grants(role)
+        said = [said] if isinstance(said, str) else said
+        words = [one.as_string() if hasattr(one, "as_string") else str(one) for one in said]
         async with owner.transaction():
-            for statement in [said] if isinstance(said, str) else said:
-                await owner.execute(str(statement))
+            for statement in filter(str.strip, words):
+                await owner.execute(f"{statement}\n;select 1")  # it may be but a comment
     finally:
         await owner.close()
     yield None
@@ -1341,7 +1471,7 @@ _MAY_NOT = (
             'grant usage on schema public to {}',
             'grant select, insert (sailing_id, passenger, seats) on booking to {}',
             'grant select on ferry to {}',
-            'grant usage, select on all sequences in schema public to {}',
+            'grant usage, select on sequence booking_id_seq to {}',
             'grant select, update (seats_left) on sailing to {}',
             'alter default privileges in schema public grant select on tables to {}',
         ])
@@ -1381,15 +1511,59 @@ async def desk_role(trial: Trial) -> None:
         expect(await refused("select wage from staff"), "SEC-34")
         await witness.execute(f"create table {tomorrow} (n int)")
         expect(not await refused(f"table {tomorrow}"), "SEC-35")
-        expect(await refused(f"truncate {tomorrow}"), "SEC-32", _TOMORROW)
+        _needed(await witness.fetch(_RIGHTS, role.name), tomorrow)
         other = await subject.steps(grant, url, odd).outcome()
     # Nobody is called so: whoever names this role, and no other, is told so by Postgres.
     expect(other.failure, "SEC-37", "Your statements do not name the role they are for.")
+    expect(other.failure and not other.failure.line, "SEC-36", _TURNED_AWAY)
     expect(other.failure and other.failure.is_a("UndefinedObjectError"), "SEC-36")
     expect(odd in _words(other), "SEC-36")
 
 
-_TOMORROW = "Postgres let the desk empty a table that was made afterwards."
+_TURNED_AWAY = "Your function raised for a role whose name has a blank and a quote in it; quote it."
+
+_RIGHTS = """
+    select lower(privilege_type), what, is_grantable, grantee = 0
+    from (
+        select relname::text, relacl from pg_class where relnamespace = 'public'::regnamespace
+        union all
+        select format('%s (%s)', relname, attname), attacl
+        from pg_attribute join pg_class on pg_class.oid = attrelid
+        where relnamespace = 'public'::regnamespace
+        union all
+        select case defaclobjtype when 'r' then 'tables' when 'S' then 'sequences'
+            else 'other things' end || ' that come later', defaclacl
+        from pg_default_acl where defaclobjtype in ('r', 'S', 'n')
+        union all
+        select 'the schema', nspacl from pg_namespace where nspname = 'public'
+        union all
+        select 'the database', datacl from pg_database where datname = current_database()
+    ) as given (what, acl), aclexplode(acl)
+    where grantee = (select oid from pg_roles where rolname = $1)
+       or grantee = 0 and what not like 'the %'
+"""
+"""Each right that the role has, or everybody: the verb, on what, to pass on, to everybody."""
+
+_SELLING = {
+    "select": {"ferry", "sailing", "booking", "booking_id_seq", "tables that come later"},
+    "insert": {"booking"},
+    "update": {"sailing (seats_left)"},
+    "usage": {"booking_id_seq", "the schema"},
+    "connect": {"the database"},
+}
+
+
+def _needed(rights: list[Any], tomorrow: str) -> None:
+    """Refuse what nobody would miss who sells; Postgres keeps account of all that was granted."""
+    for verb, what, passed_on, everybody in rights:
+        what = "tables that come later" if what == tomorrow else what
+        right = f"`{verb}` on {what}"
+        expect(not everybody, "SEC-37", f"You gave {right} to everybody, not to the desk alone.")
+        selling = {what, what.partition(" (")[0]} & _SELLING.get(verb, set())
+        expect(
+            selling, "SEC-32", f"Postgres keeps {right} for the desk, which selling does not need."
+        )
+        expect(not passed_on, "SEC-32", f"The desk may pass {right} on to others.")
 
 
 # -- scan ----------------------------------------------------------------------------------
@@ -1401,12 +1575,15 @@ async def search(find_secrets: Any, files: dict[str, str]) -> AsyncIterator[Any]
 
     from engineroom.exercises.tools import place
 
-    with place({**files, "docs/ferry.png": b"\x89PNG\r\n\x1a\n\xff\xfe\x00\xff"}) as folder:
-        found = []
+    written = {path: text.encode("latin-1") for path, text in files.items()}
+    with place({**written, "docs/ferry.png": b"\x89PNG\r\n\x1a\n\xff\xfe\x00\xff"}) as folder:
+        found, within = [], True
         for path, line in find_secrets(folder):
+            within = within and not Path(path).is_absolute()
             path = folder.resolve() / Path(path)
-            found.append([path.resolve().relative_to(folder.resolve()).as_posix(), int(line)])
+            found.append([path.resolve().relative_to(folder.resolve()).as_posix(), line])
     yield found
+    yield within
 
 
 @lesson.exercise(
@@ -1415,7 +1592,8 @@ async def search(find_secrets: Any, files: dict[str, str]) -> AsyncIterator[Any]
     needs=(),
     measures=("security.leaks", "security.configure"),
     task="Write `find_secrets(folder)`: a list of `(path, line)`, the path within `folder`, for "
-    "every line of any file that shows a password in a URL, `scheme://user:password@host`. "
+    "every line of any file, UTF-8 or not, that shows a password in a URL, "
+    "`scheme://user:password@host`. "
     "What stands there for a password (`***`, `{password}`, `${PASSWORD}`) is none. Files that "
     "the folder's `.gitignore` names are left out; its lines are names, `*.ending` or `folder/`.",
     hints=(
@@ -1592,6 +1770,7 @@ async def search(find_secrets: Any, files: dict[str, str]) -> AsyncIterator[Any]
             def skipped(self, name):
                 return any(fnmatch(name, line) for line in self.lines)
             def __call__(self, folder):
+                self.folder = folder
                 try:
                     self.lines = Path(folder, '.gitignore').read_text().replace('/', '').split()
                 except FileNotFoundError:
@@ -1605,7 +1784,7 @@ async def search(find_secrets: Any, files: dict[str, str]) -> AsyncIterator[Any]
                 with open(path, 'rb') as file:
                     for number, line in enumerate(file, 1):
                         if URL.search(line):
-                            yield path, number
+                            yield os.path.relpath(path, self.folder), number
         find_secrets = Finder()
         """,
         r"""
@@ -1634,16 +1813,28 @@ async def search(find_secrets: Any, files: dict[str, str]) -> AsyncIterator[Any]
 async def scan(trial: Trial) -> None:
     for ignores in (True, False):
         files, wanted, innocent = _repository(trial.draw, ignores)
-        found = await trial.subject.steps(search, files).next()
-        expect(type(found) is list, "SEC-45", "`find_secrets` returns a list of (path, line).")
+        steps = trial.subject.steps(search, files)
+        found = await steps.next()
+        pairs = type(found) is list and all(type(line) is int for _, line in found)
+        expect(pairs, "SEC-45", "`find_secrets` returns a list of (path, line), the line a number.")
         found = {(path, line) for path, line in found}
         for place, code in wanted.items():
-            expect(place in found, code, f"You missed {_at(place)}." if code == "SEC-45" else "")
+            expect(place in found, code, _MISSED.get(code, "").format(_at(place)))
         for code in ("SEC-43", "SEC-42"):
             # A rule of thumb may be wrong once.
             expect(sum(innocent.get(place) == code for place in found) <= 1, code)
         strange = sorted(p for p in found - set(wanted) if innocent.get(p, "SEC-46") == "SEC-46")
         expect(len(strange) <= 1, "SEC-46", f"There is no password in {_at(*strange[:1])}.")
+        within = await steps.next()
+    expect(within is True, "SEC-48", _ABSOLUTE)
+
+
+_MISSED = {
+    "SEC-45": "You missed {}.",
+    "SEC-47": "You missed {}: that text is not UTF-8, and its lines count all the same.",
+    "SEC-49": "You left out {}, and `.gitignore` names another: only a part of the name is alike.",
+}
+_ABSOLUTE = "You gave the path on this machine; the one within the folder was asked for."
 
 
 def _at(place: tuple[str, int] = ("", 0)) -> str:
@@ -1674,10 +1865,17 @@ def _repository(
     def secret() -> str:
         return f"{draw.word(5)}%4{draw.randint(0, 9)}{draw.word(3)}"
 
+    def write_more(path: str, line: str) -> None:
+        wanted[path, files[path].count("\n") + 1] = "SEC-45"
+        files[path] += f"{line}\n"
+
     write(f"{draw.word()}/database.py", f'DATABASE_URL = "{url(secret())}"', "SEC-45")
     write(f"{draw.word()}.ini", f"sqlalchemy.url = {url(secret(), 'postgresql')}", "SEC-41")
     write(f"deploy/{draw.word()}.yml", f"  cache: {url(secret(), 'redis', '')}", "SEC-41")
     write(f"{draw.word()}.ipynb", f'     "{url(secret())}\\n"', "SEC-41")
+    for path in [path for path in files if path.endswith(".py")]:
+        write_more(path, f"# was: {url('***')} and {url(secret())}")
+    write(f"{draw.word()}.txt", f"caf\xe9 {url(secret())}", "SEC-47")
     for shown in ("***", "{password}", "${DB_PASSWORD}"):
         write(f"{draw.word()}/{draw.word()}.py", f'print("{url(shown)}")', "SEC-42", True)
     write(f"{draw.word()}.md", f"postgresql://{draw.word()}@localhost:5432/skerry", "SEC-46", True)
@@ -1685,9 +1883,14 @@ def _repository(
         f"{draw.word()}.txt", f"https://{draw.word()}.example/a:b?c=d, d@e.example", "SEC-46", True
     )
     ending, folder = draw.word(4), draw.word()
-    for path in (".env", f"desk/{draw.word()}.{ending}", f"{folder}/notes/{draw.word()}.txt"):
+    named = [".env", f"desk/{draw.word()}.{ending}", f"{folder}/notes/{draw.word()}.txt"]
+    named += [f"{draw.word()}/{folder}/{draw.word()}.txt" for _ in range(2)]
+    for path in named:
         line = f"DATABASE_URL={url(secret())}"
-        write(path, line, "SEC-43" if ignores else "SEC-44", ignores)
+        missed = "SEC-44" if path == ".env" else "SEC-45"
+        write(path, line, "SEC-43" if ignores else missed, ignores)
+    for alike in (f"{folder}{draw.word(2)}/{draw.word()}.txt", f"{draw.word()}.{ending}x"):
+        write(alike, f"DATABASE_URL={url(secret())}", "SEC-49" if ignores else "SEC-45")
     if ignores:
         files[".gitignore"] = f".env\n*.{ending}\n{folder}/\n"
     return files, wanted, innocent
@@ -1695,8 +1898,9 @@ def _repository(
 
 lesson.codes |= {
     "SEC-01": "Where DATABASE_URL is not set, the file `.env` in the current folder is read. "
-    "pydantic-settings reads it only when `model_config` names it; `load_dotenv('.env')` and "
-    "`dotenv_values('.env')` take the path too. Print what they found.",
+    "pydantic-settings reads it only when `model_config` names it. `load_dotenv()` and "
+    "`dotenv_values()` look beside the program's file, unless they are given the path: "
+    "`load_dotenv('.env')`. Print what they found.",
     "SEC-02": "A `.env` is shared: other programs keep their keys there. `BaseSettings` forbids "
     "what it does not know unless you say `extra='ignore'`; a dataclass refuses an argument that "
     "is no field. Take out what is yours.",
@@ -1709,14 +1913,15 @@ lesson.codes |= {
     "is not there must be no error.",
     "SEC-06": "An error message goes into logs. pydantic's repeats the input that it could not "
     "use, and for a missing field that is everything it has read. "
-    "`hide_input_in_errors=True` leaves it out; so does a message of your own.",
+    "`hide_input_in_errors=True` leaves it out. A message of your own does, if it is raised "
+    "`from None`: else a traceback shows pydantic's above it.",
     "SEC-07": "`print(settings)`, an f-string, a traceback with variables: all of them show the "
     "repr. `SecretStr`, SQLAlchemy's `URL`, or a field with `repr=False` keep the password out.",
     "SEC-08": "Whoever starts the program reads your error and wants to know what to set. Let the "
     "name DATABASE_URL stand in it: KeyError and pydantic's error have it by themselves.",
-    "SEC-09": "What `database_url` holds has to lead to the database: the URL itself, or a secret "
-    "type with the URL in it. `str(url)` of SQLAlchemy's has `***` for a password, and nobody "
-    "logs in with that.",
+    "SEC-09": "What `database_url` holds has to lead to the database: the URL itself, without the "
+    "quotes around it in `.env`, or a secret type with the URL in it. `str(url)` of SQLAlchemy's "
+    "has `***` for a password, and nobody logs in with that.",
     "SEC-11": "Postgres adds a DETAIL to many errors, and psycopg shows it: the key that is there "
     "already, or the whole row. `hide_parameters=True` is SQLAlchemy's and hides what "
     "SQLAlchemy would add. Print `str(error)` of a duplicate key through psycopg.",
@@ -1730,7 +1935,9 @@ lesson.codes |= {
     "SEC-15": "psycopg has the constraint in `error.orig.diag.constraint_name`. With asyncpg "
     "SQLAlchemy wraps the error once more: it is `error.orig.__cause__.constraint_name`. Not every "
     "error has one.",
-    "SEC-16": "A log line is text: return a `str`.",
+    "SEC-16": "A log line is a `str` without line breaks. When the server does not answer, there "
+    "is no SQLSTATE, and asyncpg's error has no `orig` either: `type(error).__name__` is there "
+    "with every error.",
     "SEC-21": "In a secret, the password stands as it is. In a URL, @ and : and / and % mean "
     "something. Give the parts to `URL.create`, or to the driver by name.",
     "SEC-22": "A password may change while your program runs. Connections that are open live on; "
@@ -1743,11 +1950,14 @@ lesson.codes |= {
     "`secret.get('dbname') or secret.get('database')`.",
     "SEC-25": "An engine for an ordinary secret did not reach the database that it describes. Use "
     "yours with `lab.secrets` in a cell: the exception tells more.",
+    "SEC-26": "`event.listens_for(Engine, ...)` listens to the class, so to every engine that the "
+    "program has. Name the one you mean: `engine.sync_engine`.",
     "SEC-31": "The desk cannot do its work. The card says what Postgres refused. Try it by hand: "
     "grant to `lab.postgres`'s app role, log in with `lab.app_url`.",
-    "SEC-32": "`all` means delete, truncate and more. Name each verb and each table; an `update` "
-    "may be given for one column: `grant update (seats_left) on sailing`. The card says what "
-    "Postgres let pass.",
+    "SEC-32": "`all` means delete, truncate and more; `all sequences` are those of `staff` too; "
+    "`with grant option` lets the desk give on what it has. Name each verb and each table; an "
+    "`update` may be given for one column: `grant update (seats_left) on sailing`. The card says "
+    "what Postgres let pass, or has written down.",
     "SEC-33": "`serial` makes a sequence that hands the numbers out, with rights of its own: "
     "`grant usage on sequence booking_id_seq`. (An `identity` column needs none.)",
     "SEC-34": "`all tables in schema public` has `staff` in it. Name the tables that the desk may "
@@ -1757,8 +1967,8 @@ lesson.codes |= {
     "SEC-36": "Raw text in SQL is read as SQL. A name stands in double quotes, and each double "
     "quote in it is doubled; `psycopg.sql.Identifier` does it. Without, a role's name can end "
     "your statement and begin another.",
-    "SEC-37": "The statements were carried out for a role that does not exist, and Postgres did "
-    "not mind: so they do not name it. What `public` is granted, everybody has.",
+    "SEC-37": "What `public` is granted, everybody has. Each statement names the role that it is "
+    "for: then Postgres minds when there is no such role.",
     "SEC-41": "Passwords are found where nobody looks: in .ini files of migrations, in what a "
     "notebook printed last week. Read every file, whatever it is called.",
     "SEC-42": "`***` is what a masked URL shows, and `{password}` or `${PASSWORD}` are filled in "
@@ -1771,6 +1981,13 @@ lesson.codes |= {
     "(path, line). Lines count from 1; a user's name may be missing before the colon.",
     "SEC-46": "Not every colon before an @ is a password: there are addresses without one, and "
     "mail. A password stands right behind `://user:` and ends at the next @.",
+    "SEC-47": "A text in an older encoding is no UTF-8, and its lines are read all the same: "
+    "`read_text(errors='replace')`, or `read_bytes()`. Who steps over every file that cannot be "
+    "decoded steps over this one too.",
+    "SEC-48": "The path is the one within the folder, as git would say it: "
+    "`file.relative_to(folder)`, or `os.path.relpath(file, folder)`.",
+    "SEC-49": "`drafts/` names the folder `drafts`, and not `drafts2`; `*.bak` names what ends "
+    "so. Compare whole parts of the path: `fnmatch(part, pattern)`, and not `in`.",
     "TLS-01": "An encrypted line to a stranger is still a line to a stranger. Compare with "
     "`lab.impostor.url`: what it heard is in `lab.impostor.heard()`. Let the driver check "
     "the certificate against `lab.ca_file`.",
@@ -1780,6 +1997,9 @@ lesson.codes |= {
     "in clear tells them the password.",
     "TLS-04": "The real server, whose certificate the authority signed for the name in the "
     "URL, could not be reached. Which authorities did you ask? `ssl.create_default_context()` asks "
-    "those of your system; `cafile=` names another.",
+    "those of your system; `cafile=` names another. Take the `ca_file` that the function is given.",
     "TLS-05": "Postgres lists for each connection whether it is encrypted; yours was not.",
+    "TLS-06": "`ssl.create_default_context()` without a file, and `load_default_certs()`, take the "
+    "authorities that the machine trusts for the web: any of them can vouch for an impostor. "
+    "`ssl.create_default_context(cafile=ca_file)` takes that one and no other.",
 }

@@ -263,16 +263,16 @@ with folder_with("", DATABASE_URL="postgresql+asyncpg://desk:kipper@harbour/sker
 #
 # Write `load_settings()` for the desk. The object that it returns has `database_url` (text, a `URL`,
 # a secret: as you like). It comes from the environment's DATABASE_URL or, where that is not set, from
-# the file `.env` in the current folder.
+# the file `.env` in the current folder, wherever the program's own file lies.
 #
-# Keys of others in the file do no harm. If there is no URL, it raises, and the message says
-# DATABASE_URL. Neither the settings, when printed, nor that message shows a secret, this one or any
-# other that stands in the file.
+# There it may stand in quotes, and keys of others do no harm. If there is no URL, it raises, and the
+# message says DATABASE_URL. Neither the settings, when printed, nor that error and what a traceback
+# shows above it tell a secret, this one or any other in the file.
 
 
 # %% exercise="security.settings"
 def load_settings():
-    """Return the desk's settings as they stand now."""
+    """Return the desk's settings, or raise."""
 
     # <answer>
     class Settings(BaseSettings):
@@ -425,20 +425,22 @@ for line in "".join(report.format()).splitlines():
 # ### Exercise: `safe_message`
 #
 # Write the one line that the desk may log about an error. It has the SQLSTATE and, where Postgres
-# names one, the constraint. Where there is no SQLSTATE, the error's class must do. No value of the row
-# appears, in whatever form.
+# names one, the constraint. Where there is no SQLSTATE, or not even an `orig`, the error's class must
+# do. No value of the row appears.
 #
-# The check makes real errors through both drivers, with `hide_parameters=True`.
+# The check makes real errors through both drivers, with `hide_parameters=True`, and one where nobody
+# answers.
 
 
 # %% exercise="security.safe_message"
 def safe_message(error):
     """Return one line about a database error, without a value in it."""
     # <answer>
-    state = getattr(error.orig, "sqlstate", None)
+    orig = getattr(error, "orig", None)
+    state = getattr(orig, "sqlstate", None)
     if state is None:
         return type(error).__name__
-    told = getattr(error.orig, "diag", None) or error.orig.__cause__
+    told = getattr(orig, "diag", None) or orig.__cause__
     constraint = getattr(told, "constraint_name", None)
     return f"{state} {constraint}" if constraint else state
     # </answer>
@@ -639,7 +641,7 @@ security.vault_engine.check()
 # ## 4 · Encrypted, but to whom?
 #
 # Wednesday. First a thing that many tutorials get wrong: they say that without a word from you there is
-# no TLS. Ask the server:
+# no TLS, so no encryption. Ask the server:
 
 
 # %%
@@ -759,8 +761,10 @@ for options in ({}, {"ssl": "require"}):
 # You keep the authority's own certificate in a file (`lab.ca_file` here; hosts have it on their
 # pages). Python's `ssl` makes a *context* of it, which checks two things: the signature, and the name.
 
-# %% facts="0.40 0.41"
+# %%
 context = ssl.create_default_context(cafile=lab.ca_file)
+
+# %% facts="0.40 0.41"
 servers = {
     "the database": lab,
     "no TLS": lab.impostor["no_tls"],
@@ -822,8 +826,8 @@ grid
 # Only the last row has no ✗. `verify-ca` is the treacherous one: an authority signs for many hosts,
 # and any of them may stand in for yours.
 #
-# These five words are libpq's, and psycopg takes them in the URL: `?sslmode=verify-full&sslrootcert=...`.
-# For asyncpg you give a context, as here. Two more things about the words:
+# These five words are those of libpq, Postgres's own library for clients. psycopg takes them in the URL:
+# `?sslmode=verify-full&sslrootcert=...`. For asyncpg you give a context, as here. Two more things about the words:
 
 # %% facts="0.40"
 print("asyncpg, 'require', and PGSSLROOTCERT is set:")
@@ -860,8 +864,8 @@ for name, more in (
 # ### Exercise: `verified`
 #
 # Make an engine for the desk that talks to the server which the authority in `ca_file` vouches for, by
-# the name in the URL. To nobody else it says anything, not even a user's name. (The URL is one for
-# asyncpg; you may turn it into another.)
+# the name in the URL. To nobody else it says anything, not even a user's name, whomever the machine
+# trusts besides. (The URL is one for asyncpg; you may turn it into another.)
 
 
 # %% exercise="security.verified"
@@ -941,11 +945,13 @@ print("later: ", await try_to(lab.app_url, "select * from season"))
 #
 # > Our Postgres has the tables `ferry`, `sailing`, `booking` and `staff`, with serial ids. Write a
 # > Python function `desk_grants(role)` that returns the SQL statements with which their owner lets
-# > the role sell tickets, with as few rights as possible: read `ferry`, `sailing` and `booking`, insert
-# > bookings, change a sailing's `seats_left`, and read all tables that the owner will make later.
+# > the role, whatever its name, sell tickets, with as few rights as possible: read `ferry`, `sailing`
+# > and `booking`, insert bookings, change a sailing's `seats_left`, and read all tables that the owner
+# > will make later.
 #
 # Paste what it wrote. The check runs the statements as the owner, then *becomes* the desk, and tries what
-# it may do and what it may not. Before you run it: would you have found what is wrong by reading?
+# it may do and what it may not; and Postgres keeps account of all that was granted. Before you run it:
+# would you have found what is wrong by reading?
 
 
 # %% exercise="security.desk_role"
@@ -1009,7 +1015,8 @@ if boto3:
 # `find_secrets(folder)` for the desk's repository: every line of every file that shows a password in a
 # URL, as `(path, line)`, the path within `folder` and lines counted from 1.
 #
-# - Any file counts: settings of a tool, the output that a notebook keeps, a hidden file.
+# - Any file counts: settings of a tool, the output that a notebook keeps, a hidden file, a text that is
+#   not UTF-8.
 # - `***`, `{password}` and `${PASSWORD}` are no passwords. Somebody who is warned for nothing stops
 #   reading warnings; one false alarm is forgiven.
 # - What `.gitignore` names is not committed, and left out. Its lines are a name (`.env`), an ending

@@ -22,6 +22,20 @@ _GRANTS = """
             ]
 """
 
+_SCAN = r"""
+        import re
+        from fnmatch import fnmatch
+        URL = r'://[^\s:/@]*:(?!\*+@|\$?\{)[^\s@]+@'
+        def kept(folder):
+            file = folder / '.gitignore'
+            ignored = [i.rstrip('/') for i in (file.read_text().split() if file.exists() else ())]
+            both = [(p, p.relative_to(folder)) for p in folder.rglob('*') if p.is_file()]
+            return [(p, path) for p, path in both
+                    if not any(fnmatch(x, i) for x in path.parts for i in ignored)]
+        def lines(file):
+            return enumerate(file.read_text(errors='replace').splitlines(), 1)
+"""
+
 WRONG = {
     "security.settings": [
         """
@@ -112,6 +126,61 @@ WRONG = {
                 self.database_url = make_url(file.get('DATABASE_URL') or os.environ['DATABASE_URL'])
         load_settings = lambda: Settings()
         """,
+        """
+        import os
+        from types import SimpleNamespace
+        from dotenv import load_dotenv
+        from pydantic import SecretStr
+        def load_settings():
+            load_dotenv()
+            return SimpleNamespace(database_url=SecretStr(os.environ['DATABASE_URL']))
+        """,
+        """
+        from pydantic import SecretStr
+        from pydantic_settings import BaseSettings
+        class Settings(BaseSettings, env_file='.env', extra='allow', hide_input_in_errors=True):
+            database_url: SecretStr
+        load_settings = Settings
+        """,
+        """
+        import os
+        from pathlib import Path
+        from types import SimpleNamespace
+        from pydantic import SecretStr
+        def load_settings():
+            file = Path('.env')
+            lines = file.read_text().splitlines() if file.exists() else []
+            found = dict(line.split('=', 1) for line in lines if '=' in line) | os.environ
+            return SimpleNamespace(database_url=SecretStr(found['DATABASE_URL']))
+        """,
+        """
+        from pydantic import SecretStr
+        from pydantic_settings import BaseSettings
+        class Settings(BaseSettings, env_file='.env', extra='ignore'):
+            database_url: SecretStr
+        def load_settings():
+            try:
+                return Settings()
+            except ValueError as error:
+                raise RuntimeError('DATABASE_URL is missing') from error
+        """,
+        """
+        from pydantic import SecretStr
+        from pydantic_settings import BaseSettings
+        class Settings(BaseSettings, env_file='.env', extra='ignore', hide_input_in_errors=True):
+            DATABASE_URL: SecretStr
+        load_settings = Settings
+        """,
+        """
+        import os
+        from dotenv import dotenv_values
+        from pydantic import SecretStr
+        class Settings:
+            @property
+            def database_url(self):
+                return SecretStr({**dotenv_values('.env'), **os.environ}['DATABASE_URL'])
+        load_settings = Settings
+        """,
     ],
     "security.safe_message": [
         """
@@ -150,6 +219,30 @@ WRONG = {
         import traceback
         def safe_message(error):
             return traceback.format_exception_only(error)[-1]
+        """,
+        """
+        def safe_message(error):
+            told = getattr(error.orig, 'diag', None) or error.orig.__cause__
+            words = [type(error).__name__, getattr(error.orig, 'sqlstate', None),
+                     getattr(told, 'constraint_name', None)]
+            return ' '.join(word for word in words if word)
+        """,
+        """
+        def safe_message(error):
+            orig = getattr(error, 'orig', None)
+            told = getattr(orig, 'diag', None) or getattr(orig, '__cause__', None)
+            words = [type(error).__name__, getattr(orig, 'sqlstate', None),
+                     getattr(told, 'constraint_name', None)]
+            return chr(10).join(word for word in words if word)
+        """,
+        """
+        def safe_message(error):
+            orig = getattr(error, 'orig', None)
+            if orig is None:
+                return 'database error'
+            told = getattr(orig, 'diag', None) or orig.__cause__
+            state = getattr(orig, 'sqlstate', None) or type(error).__name__
+            return f"{state} {getattr(told, 'constraint_name', None)}"
         """,
     ],
     "security.vault_engine": [
@@ -223,6 +316,27 @@ WRONG = {
         def vault_engine(client, secret_id):
             return create_async_engine('sqlite+aiosqlite://')
         """,
+        _VAULT
+        + """
+        from sqlalchemy import Engine
+        def vault_engine(client, secret_id):
+            engine = create_async_engine(address(read(client, secret_id)))
+            @event.listens_for(Engine, 'do_connect')
+            def fresh(dialect, record, args, params):
+                params['password'] = read(client, secret_id)['password']
+            return engine
+        """,
+        _VAULT
+        + """
+        from sqlalchemy import create_engine
+        def vault_engine(client, secret_id):
+            engine = create_engine(address(read(client, secret_id)).set(
+                drivername='postgresql+psycopg'))
+            @event.listens_for(engine, 'do_connect')
+            def fresh(dialect, record, args, params):
+                params['password'] = read(client, secret_id)['password']
+            return engine
+        """,
     ],
     "security.verified": [
         """
@@ -246,6 +360,38 @@ WRONG = {
         """
         def verified_engine(url, ca_file):
             return create_async_engine('sqlite+aiosqlite://')
+        """,
+        """
+        import ssl
+        from engineroom import lab
+        context = ssl.create_default_context(cafile=lab.ca_file)
+        def verified_engine(url, ca_file):
+            return create_async_engine(url, connect_args={'ssl': context})
+        """,
+        """
+        import ssl
+        def verified_engine(url, ca_file):
+            context = ssl.create_default_context()
+            context.load_verify_locations(cafile=ca_file)
+            return create_async_engine(url, connect_args={'ssl': context})
+        """,
+        """
+        import ssl
+        from functools import cache
+        @cache
+        def context():
+            return ssl.create_default_context(cafile=file)
+        def verified_engine(url, ca_file):
+            global file
+            file = ca_file
+            return create_async_engine(url, connect_args={'ssl': context()})
+        """,
+        """
+        from sqlalchemy import create_engine, make_url
+        def verified_engine(url, ca_file):
+            made = make_url(url).set(drivername='postgresql+psycopg')
+            return create_engine(made.update_query_dict(
+                {'sslmode': 'verify-full', 'sslrootcert': ca_file}))
         """,
     ],
     "security.desk_role": [
@@ -271,6 +417,21 @@ WRONG = {
         _GRANTS.replace("insert on booking", "insert, update on booking"),
         _GRANTS.replace("'\"' + role.replace('\"', '\"\"') + '\"'", "repr(role)"),
         _GRANTS.replace("role.replace('\"', '\"\"')", "role.replace('\"', '')"),
+        _GRANTS.replace("sequence booking_id_seq", "all sequences in schema public"),
+        _GRANTS.replace("select on tables to {name}", "select on tables to public"),
+        _GRANTS.replace("grant select on tables", "grant select, insert on tables"),
+        _GRANTS.replace(
+            "booking to {name}',\n                f'grant insert",
+            "booking to {name} with grant option',\n                f'grant insert",
+        ),
+        _GRANTS.replace("grant select on ferry", "grant select, references, trigger on ferry"),
+        _GRANTS.replace("(seats_left)", "(seats_left, ferry_id)"),
+        _GRANTS.replace(
+            "            return",
+            "            if not role.isidentifier():\n"
+            "                raise ValueError(role)\n"
+            "            return",
+        ),
     ],
     "security.scan": [
         """
@@ -327,6 +488,66 @@ WRONG = {
             return [(p, n) for p in folder.rglob('*') if p.is_file()
                     for n, line in enumerate(p.read_text(errors='replace').splitlines(), 1)
                     if re.search(r'(?i)password|secret|://', line)]
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            return [(file, n) for file, path in kept(folder)
+                    for n, line in lines(file) if re.search(URL, line)]
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            return [(path, str(n)) for file, path in kept(folder)
+                    for n, line in lines(file) if re.search(URL, line)]
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            found = []
+            for file, path in kept(folder):
+                try:
+                    text = file.read_text(encoding='utf-8')
+                except UnicodeDecodeError:
+                    continue
+                found += [(path, n) for n, line in enumerate(text.splitlines(), 1)
+                          if re.search(URL, line)]
+            return found
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            found = {}
+            for file, path in kept(folder):
+                for n, line in lines(file):
+                    if re.search(URL, line):
+                        found.setdefault(path, n)
+            return list(found.items())
+        """,
+        _SCAN
+        + r"""
+        def find_secrets(folder):
+            return [(path, n) for file, path in kept(folder) for n, line in lines(file)
+                    if (m := re.search(r'://[^\s:/@]*:([^\s@]+)@', line)) and m[1][0] not in '*{$']
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            file = folder / '.gitignore'
+            ignored = file.read_text().split() if file.exists() else []
+            return [(p.relative_to(folder), n) for p in folder.rglob('*') if p.is_file()
+                    and not any(i.strip('*/') in str(p.relative_to(folder)) for i in ignored)
+                    for n, line in lines(p) if re.search(URL, line)]
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            file = folder / '.gitignore'
+            ignored = file.read_text().split() if file.exists() else []
+            return [(p.relative_to(folder), n) for p in folder.rglob('*') if p.is_file()
+                    and not any(p.match(i) or str(p.relative_to(folder)).startswith(i)
+                                for i in ignored)
+                    for n, line in lines(p) if re.search(URL, line)]
         """,
     ],
 }
