@@ -271,11 +271,8 @@ async def look_around(who_holds: Any, url: str) -> AsyncIterator[Any]:
         QUERY = '''
             select distinct a.pid, left(a.query, 200)
             from pg_stat_activity a
-            left join pg_locks held on held.pid = a.pid and held.granted
-            left join pg_locks wanted on not wanted.granted
-                 and wanted.transactionid = held.transactionid
-            where a.usename = current_user and a.pid <> pg_backend_pid()
-              and (wanted.pid is not null or a.state ~ '^idle in')'''
+            left join pg_stat_activity w on a.pid = any(pg_blocking_pids(w.pid))
+            where (w.pid is not null or a.state ~ '^idle in')'''
         async def ask(query, engine):
             dsn = engine.url.set(drivername='postgresql').render_as_string(hide_password=False)
             conn = await asyncpg.connect(dsn)
@@ -310,48 +307,67 @@ async def who_holds(trial: Trial) -> None:
         steps = trial.subject.steps(
             look_around, draw.choice([trial.lab.url, trial.lab.psycopg_url])
         )
-        for holding in ({holder, sleeper, worker, failed}, {worker}):
+        for holding in ({holder, first, sleeper, worker, failed}, {first, worker}):
             named = _named(await steps.next())
             asking = {b.pid for b in await witness.backends()} - set(words)
             rest = {calm, holder, sleeper, failed} - holding
-            for pids, code in ((rest, "EXH-01"), ({first, second}, "EXH-02"), (asking, "EXH-03")):
+            for pids, code in ((rest, "EXH-01"), ({second}, "EXH-02"), (asking, "EXH-03")):
                 expect(not pids & set(named), code)
             order = {sleeper: "EXH-04", worker: "EXH-05", failed: "EXH-06", holder: "EXH-07"}
-            for pid, code in order.items():
+            for pid, code in (order | {first: "EXH-10"}).items():
                 expect(pid in named or pid not in holding, code, _MISSED.get(code, ""))
             expect(all(_only(words, pid, named[pid]) for pid in holding), "EXH-08", _LAST_SAID)
-            for actor in (cast[0], cast[3], cast[6]):
-                await actor.says("rollback")
-            await witness.see(lambda found: sum(b.waits_for == "Lock" for b in found) == 1)
+            expect(await _some_leave(trial, cast), "EXH-09", _TOUCHED)
 
 
-_MISSED = {"EXH-07": "You missed one that another waits for."}
+_MISSED = {
+    "EXH-07": "You missed one that another waits for.",
+    "EXH-10": "One waits, and another waits for it in turn: whoever is waited for holds.",
+}
 _LAST_SAID = "The text beside a pid should be the last statement of that connection."
+_TOUCHED = "Connections were ended, or their statements, while you looked: a list was asked for."
 
 
 async def _quay(trial: Trial, cast: list[Any], words: dict[int, str]) -> None:
-    """One holds, one waits for it; one is idle, one sleeps in a transaction, one failed in it."""
+    """One is idle, one sleeps in a transaction, one failed in it. One holds, the first waits for
+    it; the second waits for that one, for the first and for the worker, who is busy."""
     holder, first, _, sleeper, worker, second, failed = cast
-    await trial.witness.execute("create table berth as select n from generate_series(1, 2) n")
+    await trial.witness.execute("create table berth as select 1 as n")
+    await trial.witness.execute("create table pier ()")
     for actor in cast:
         await actor.says("select 'casting off'")
-    for actor in (holder, sleeper, worker, failed):
+    for actor in (holder, first, sleeper, worker, failed):
         await actor.says("begin")
-    note, take = " -- {}", "select n from public.berth where n = {} for update -- {}"
-    await holder.says(take.format(1, words[holder.pid]))
-    await worker.says(take.format(2, "on the way"))
+    for actor in (worker, first, holder):
+        await actor.says("table public.pier")
+    note, take = " -- {}", "select n from public.berth for update -- {}"
+    await holder.says(take.format(words[holder.pid]))
     await sleeper.says("table public.berth" + note.format(words[sleeper.pid]))
     with suppress(Exception):
         await failed.says("select 1 / 0" + note.format(words[failed.pid]))
     worker.begins("select pg_sleep(600)" + note.format(words[worker.pid]))
-    first.begins(take.format(1, "the first"))
-    second.begins(take.format(2, "the second"))
+    first.begins(take.format(words[first.pid]))
+    second.begins("begin; lock table public.pier")
     await trial.witness.see(
         lambda found: (
             sum(b.waits_for == "Lock" for b in found) == 2
             and any(words[worker.pid] in b.query for b in found)
         )
     )
+
+
+async def _some_leave(trial: Trial, cast: list[Any]) -> bool:
+    """All go who sit idle; whether the others are still there, and do what they did."""
+    holder, first, _, sleeper, worker, second, failed = cast
+    for actor in (holder, sleeper, failed):
+        with suppress(Exception):  # an answer may have ended it
+            await actor.says("rollback")
+    found = await trial.witness.see(
+        lambda found: all(b.state != "active" for b in found if b.pid == first.pid)
+    )
+    states = {backend.pid: backend.state for backend in found}
+    wanted = {first: "idle in transaction", worker: "active", second: "active"}
+    return all(states.get(actor.pid) == wanted.get(actor, "idle") for actor in cast)
 
 
 def _only(words: dict[int, str], pid: int, said: str) -> bool:
@@ -1994,8 +2010,10 @@ lesson.codes |= {
     "connection, and collect what it gives.",
     "EXH-08": "The column `query` of `pg_stat_activity` has the last statement of each connection, "
     "also when it is over.",
-    "EXH-09": "A list of pairs was asked for, each connection once. A join may bring one up twice; "
-    "`distinct`, or a set, does not.",
+    "EXH-09": "A list of pairs was asked for, each connection once, and nothing done to them. A "
+    "join may bring one up twice; `distinct`, or a set, does not.",
+    "EXH-10": "`pg_blocking_pids` gives an array: whoever waits may wait for several at once, and "
+    "one of these may wait itself. `unnest`, or `= any(...)`, takes all of them.",
     "EXH-11": "A mail takes seconds. For so long the transaction was open: the connection was out "
     "of the pool, its locks were held, and nobody saw the booking. Look at `pg_stat_activity` "
     "while it waits. Leave the transaction's block first, then send.",

@@ -71,6 +71,69 @@ WRONG = {
         async def who_holds(engine):
             return [(1, engine.pool.status())]
         """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = await conn.execute(text(
+                    "select h.pid, h.query from pg_stat_activity h left join pg_stat_activity w"
+                    " on h.pid = any(pg_blocking_pids(w.pid))"
+                    " where w.pid is not null or h.state like 'idle in transaction%'"))
+                return [tuple(row) for row in rows]
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = await conn.execute(text(
+                    "select pid, query from pg_stat_activity"
+                    " where state like 'idle in transaction%' or pid in"
+                    " (select (pg_blocking_pids(w.pid))[1] from pg_stat_activity w)"))
+                return [tuple(row) for row in rows]
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = (await conn.execute(text(
+                    "select pid, query, state, pg_blocking_pids(pid) as waits_for"
+                    " from pg_stat_activity"))).all()
+            blockers = {pid for row in rows for pid in row.waits_for}
+            return [(r.pid, r.query) for r in rows if not r.waits_for
+                    and (r.pid in blockers or 'in transaction' in (r.state or ''))]
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.begin() as conn:
+                rows = await conn.execute(text(
+                    "select pid, query, pg_terminate_backend(pid) from pg_stat_activity"
+                    " where state like 'idle in transaction%' or pid in"
+                    " (select unnest(pg_blocking_pids(w.pid)) from pg_stat_activity w)"))
+                return [(pid, query) for pid, query, _ in rows]
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.begin() as conn:
+                rows = await conn.execute(text(
+                    "select pid, query, pg_cancel_backend(pid) from pg_stat_activity"
+                    " where state like 'idle in transaction%' or pid in"
+                    " (select unnest(pg_blocking_pids(w.pid)) from pg_stat_activity w)"))
+                return [(pid, query) for pid, query, _ in rows]
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = await conn.execute(text(
+                    "select distinct a.pid, a.query from pg_stat_activity a"
+                    " left join pg_locks held on held.pid = a.pid and held.granted"
+                    " left join pg_locks wanted on not wanted.granted"
+                    " and wanted.transactionid = held.transactionid"
+                    " where wanted.pid is not null or a.state like 'idle in transaction%'"))
+                return [tuple(row) for row in rows]
+        """,
     ],
     "exhaustion.let_go": [
         """
