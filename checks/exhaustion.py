@@ -388,46 +388,60 @@ def _named(found: Any) -> dict[int, str]:
 
 
 async def at_the_desk(
-    book: Any, url: str, sailing: int, passengers: list[str], fails: int
+    book: Any, url: str, sailing: int, rounds: list[list[str]], fails: int
 ) -> AsyncIterator[Any]:
-    """Bookings by way of a pool of one; each stands still while its mail goes out."""
+    """Bookings by way of a pool of one; those of a round stand still while their mails go out."""
     import asyncio
+    import gc
 
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
     from sqlmodel.ext.asyncio.session import AsyncSession
 
-    from engineroom.exercises.tools import turns
+    from engineroom.exercises.tools import Opened, let_pass
 
+    gc.disable()  # so that a forgotten session stays forgotten
+    opened = Opened()
     engine = create_async_engine(url, pool_size=1, max_overflow=0)
     factory = async_sessionmaker(engine, class_=AsyncSession)
 
     class Mail:
-        def __init__(self, broken: bool) -> None:
-            self.broken, self.sent = broken, asyncio.Event()
+        def __init__(self, broken: bool, passenger: str) -> None:
+            self.broken, self.sent, self.count = broken, asyncio.Event(), 0
             self.told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            self.booking = asyncio.ensure_future(book(factory, sailing, passenger, self.notify))
 
         async def notify(self, code: Any) -> None:
+            self.count += 1
             if not self.told.done():
-                self.told.set_result(code)
+                self.told.set_result(code if isinstance(code, str) else [type(code).__name__])
             await self.sent.wait()
             if self.broken:
                 raise RuntimeError("the mail server is away")
             async with factory.begin() as session:
-                await session.execute(text("insert into mail values (:code)"), {"code": code})
+                await session.execute(text("insert into mail values (:code)"), {"code": str(code)})
 
-    for number, passenger in enumerate(passengers):
-        mail = Mail(broken=number == fails)
-        booking = asyncio.ensure_future(book(factory, sailing, passenger, mail.notify))
-        await asyncio.wait({booking, mail.told}, return_when=asyncio.FIRST_COMPLETED)
-        await turns()
-        if booking.done() and not mail.told.done():
-            booking.result()
-        code = mail.told.result() if mail.told.done() else None
-        yield [code, booking.done(), engine.pool.checkedout()]  # type: ignore[attr-defined]
-        mail.sent.set()
-        answers = await asyncio.gather(booking, return_exceptions=mail.broken)
-        yield answers[0] if isinstance(answers[0], str) else None
+        async def under_way(self) -> list[Any]:
+            await asyncio.wait({self.booking, self.told}, return_when=asyncio.FIRST_COMPLETED)
+            await let_pass(1)
+            if not self.told.done():
+                self.booking.result()
+            return [self.told.result() if self.told.done() else None, self.booking.done()]
+
+        async def over(self) -> list[Any]:
+            answers = await asyncio.gather(self.booking, return_exceptions=self.broken)
+            if isinstance(answers[0], Exception):
+                return [None, self.count]
+            kind = type(answers[0]).__name__
+            return [answers[0] if kind == "str" else kind, self.count]
+
+    pool: Any = engine.pool
+    for number, passengers in enumerate(rounds):
+        mails = [Mail(number == fails, passenger) for passenger in passengers]
+        yield [[await mail.under_way() for mail in mails], pool.checkedout(), opened.left]
+        for mail in mails:
+            mail.sent.set()
+        yield [[await mail.over() for mail in mails], pool.checkedout()]
     await engine.dispose()
 
 
@@ -676,28 +690,52 @@ async def at_the_desk(
     ),
 )
 async def let_go(trial: Trial) -> None:
-    draw, sailing = trial.draw, trial.draw.randint(1, 999)
-    passengers, fails = [f"{draw.word()} O'{draw.word()}" for _ in range(3)], draw.randint(0, 1)
+    draw, sailing, known = trial.draw, trial.draw.randint(1, 999), set[str]()
+    first, second, third = [f"{draw.word()} O'{draw.word()}" for _ in range(3)]
+    rounds, fails = [[first], [second], [third, first]], draw.randint(0, 1)
     await trial.witness.execute(_BOOKINGS)
     url = draw.choice([trial.lab.url, trial.lab.psycopg_url])
-    steps = trial.subject.steps(at_the_desk, url, sailing, passengers, fails)
-    for number, passenger in enumerate(passengers):
-        told, over, out = await steps.next()
-        codes, open_now, _ = await _seen(trial, sailing, passenger)
-        expect(told is not None, "EXH-14", "Nobody was notified.")
-        expect(codes or not open_now, "EXH-11")
-        expect(codes, "EXH-13")
-        expect(not open_now, "EXH-12")
-        expect(not out, "EXH-16", "While the mail went out, a connection of the pool was out too.")
-        expect(not over, "EXH-14", "`book` came to its end before the mail had gone out.")
-        expect(codes == [told], "EXH-14", "The mail had another code than the row in Postgres.")
-        returned = await steps.next()
-        later, _, mails = await _seen(trial, sailing, passenger)
-        expect(later == codes, "EXH-15")
-        sent = number == fails or (mails and returned == told)
-        expect(sent, "EXH-14", "`book` returned another code than the mail had.")
+    steps = trial.subject.steps(at_the_desk, url, sailing, rounds, fails)
+    for number, passengers in enumerate(rounds):
+        told = await _while_mails_go_out(trial, await steps.next(), sailing, passengers, known)
+        answers, out = await steps.next()
+        later, _ = await _seen(trial, sailing, passengers, known)
+        expect(all(len(codes) <= 1 for codes in later), "EXH-14", _TWICE.format("rows"))
+        expect(later == [[code] for code in told], "EXH-15")
+        expect(not out, "EXH-17", _STILL_OUT)
+        mails = {row["code"] for row in await trial.witness.fetch("table public.mail")}
+        for code, (returned, count) in zip(told, answers, strict=True):
+            excused = number == fails
+            expect(excused or count == 1, "EXH-14", _TWICE.format("mails"))
+            ended = returned == code and (excused or code in mails)
+            expect(ended or (excused and returned is None), "EXH-14", _OTHER_CODE)
+        known.update(told)
 
 
+async def _while_mails_go_out(
+    trial: Trial, seen: Any, sailing: int, passengers: list[str], known: set[str]
+) -> list[str]:
+    """Everybody sees each booking, and nothing is held. The codes in the mails."""
+    mails, out, sockets = seen
+    told, over = zip(*mails, strict=True)
+    codes, open_now = await _seen(trial, sailing, passengers, known)
+    expect(None not in told, "EXH-14", "Nobody was notified.")
+    expect(all(codes) or not open_now, "EXH-11")
+    expect(all(codes), "EXH-13")
+    expect(not open_now, "EXH-12")
+    expect(not out, "EXH-16", "While the mail went out, a connection of the pool was out too.")
+    expect(sockets == 1, "EXH-16", "While the mail went out, you had connections of another pool.")
+    expect(not any(over), "EXH-14", "`book` came to its end before the mail had gone out.")
+    for code in told:
+        given = f"`notify` was given something of type {code[0]}, and the code is a text."
+        expect(isinstance(code, str), "EXH-14", given)
+    expect(codes == [[code] for code in told], "EXH-14", "The mail had another code than the row.")
+    return list(told)
+
+
+_TWICE = "One booking, and there were several {}."
+_STILL_OUT = "It was over, and the connection was still out of the pool."
+_OTHER_CODE = "`book` returned another code than the mail had."
 _BOOKINGS = """
     create table booking (
         id serial primary key, sailing_id int not null, passenger text not null,
@@ -706,23 +744,25 @@ _BOOKINGS = """
 """
 
 
-async def _seen(trial: Trial, sailing: int, passenger: str) -> tuple[list[str], bool, bool]:
-    """The codes that everybody can read, whether a transaction is open, whether mail went out."""
+async def _seen(
+    trial: Trial, sailing: int, passengers: list[str], known: set[str]
+) -> tuple[list[list[str]], bool]:
+    """The new codes of each passenger that everybody can read; whether a transaction is open."""
     rows = await trial.witness.fetch(
-        "select code, exists (select from public.mail m where m.code = b.code) as sent"
-        " from public.booking b where sailing_id = $1 and passenger = $2",
-        sailing,
-        passenger,
+        "select passenger, code from public.booking where sailing_id = $1 order by id", sailing
     )
-    open_now = any(backend.in_transaction for backend in await trial.witness.backends())
-    return [row["code"] for row in rows], open_now, all(row["sent"] for row in rows)
+    codes = [
+        [row["code"] for row in rows if row["passenger"] == name and row["code"] not in known]
+        for name in passengers
+    ]
+    return codes, any(backend.in_transaction for backend in await trial.witness.backends())
 
 
 # -- all_boards ----------------------------------------------------------------------------
 
 
 async def regatta(all_boards: Any, url: str, ids: list[int], at_most: int) -> AsyncIterator[Any]:
-    """Load all boards: once through a gate, once when one of them fails."""
+    """Load all boards: first through a gate, then none and one, then with one that fails."""
     import asyncio
     import gc
 
@@ -735,40 +775,65 @@ async def regatta(all_boards: Any, url: str, ids: list[int], at_most: int) -> As
     gc.disable()  # so that a forgotten session stays forgotten
     engine = create_async_engine(url, pool_size=len(ids), max_overflow=0)
     factory = async_sessionmaker(engine, class_=AsyncSession)
+    pool: Any = engine.pool
     begun: list[int] = []
-    second = asyncio.Event()
+    sessions: list[Any] = []
+    under_way: set[Any] = set()
+    most = 0
+    all_begun = asyncio.Event()
 
-    async def load(session: Any, number: int) -> Any:
+    async def load(session: Any, number: int, fails: int | None = None) -> Any:
+        nonlocal most
         begun.append(number)
-        await session.exec(text("select * from gate"))
-        if number == ids[0]:
-            await second.wait()  # the first is not the first to come home
-        found = await session.exec(
-            text("select column2 from board where id = :id"), params={"id": number}
-        )
-        if number == ids[1]:
-            second.set()
-        return found.scalar_one()
+        sessions.append(session)
+        under_way.add(mine := object())
+        most = max(most, len(under_way))
+        try:
+            await session.exec(text("select * from gate"))
+            if number == fails:
+                raise LookupError("there is no such board")
+            found = await session.exec(
+                text("select column2 from board where id = :id"), params={"id": number}
+            )
+            if len(begun) >= len(ids):
+                all_begun.set()
+            if number == ids[0]:
+                await all_begun.wait()  # the first takes its time
+            return found.scalar_one()
+        finally:
+            under_way.remove(mine)
+
+    async def stuck(loading: Any) -> bool:
+        """Whether only the first is under way, and nobody begins another."""
+        had = -1
+        while not loading.done() and not all_begun.is_set():
+            if pool.checkedout() > 1 or len(begun) != had:
+                had = len(begun)
+                await asyncio.sleep(0.001)
+            else:
+                await let_pass(1)
+                if len(begun) == had and pool.checkedout() <= 1:
+                    return loading.cancel() or True
+        return False
 
     loading = asyncio.ensure_future(all_boards(factory, list(ids), load, at_most))
     await let_pass(1)
-    yield [len(begun), engine.pool.checkedout()]  # type: ignore[attr-defined]
-    yield [await loading, engine.pool.checkedout()]  # type: ignore[attr-defined]
+    yield [len(begun), pool.checkedout()]
+    yield await stuck(loading)
+    found = await loading
+    yield [found, pool.checkedout(), most, len(begun), len({id(each) for each in sessions})]
+    few = [all_boards(factory, ids[:count], load, at_most) for count in (0, 1)]
+    answers = await asyncio.gather(*few, return_exceptions=True)
+    yield [type(a).__name__ if isinstance(a, Exception) else a for a in answers]
 
-    async def load_or_fail(session: Any, number: int) -> Any:
-        await session.exec(text("select * from gate"))
-        if number == ids[2]:
-            raise LookupError("there is no such board")
-        return number
-
-    others = asyncio.all_tasks()
-    outcome = await asyncio.gather(
-        all_boards(factory, list(ids), load_or_fail, at_most), return_exceptions=True
+    others, most = asyncio.all_tasks(), 0
+    loading = all_boards(
+        factory, list(ids), lambda session, number: load(session, number, ids[2]), at_most - 1
     )
-    pool: Any = engine.pool
+    outcomes = await asyncio.gather(loading, return_exceptions=True)
     while pool.checkedout() and asyncio.all_tasks() - others:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
-    yield [isinstance(outcome[0], BaseException), pool.checkedout()]
+    yield [isinstance(outcomes[0], BaseException), pool.checkedout(), most]
     await engine.dispose()
 
 
@@ -960,48 +1025,83 @@ async def regatta(all_boards: Any, url: str, ids: list[int], at_most: int) -> As
         import asyncio
         from functools import partial
         from sqlalchemy.ext.asyncio import async_scoped_session
-        async def in_batches(pause, factory, ids, load, at_most):
-            scoped = async_scoped_session(factory, scopefunc=asyncio.current_task)
+        async def scoped(make_turn, factory, ids, load, at_most):
+            turn = make_turn(at_most)
+            sessions = async_scoped_session(factory, scopefunc=asyncio.current_task)
             async def one(id):
-                try:
-                    return await load(scoped(), id)
-                finally:
-                    await scoped.remove()
-            found = []
-            for start in range(0, len(ids), at_most):
-                batch = [one(id) for id in ids[start:start + at_most]]
-                done = await asyncio.gather(*batch, return_exceptions=True)
-                for value in done:
-                    if isinstance(value, BaseException):
-                        raise value
-                found += done
-            return tuple(found)
-        all_boards = partial(in_batches, 0)
+                async with turn:
+                    try:
+                        return await load(sessions(), id)
+                    finally:
+                        await sessions.remove()
+            done = await asyncio.gather(*map(one, ids), return_exceptions=True)
+            for value in done:
+                if isinstance(value, BaseException):
+                    raise value
+            return tuple(done)
+        all_boards = partial(scoped, asyncio.BoundedSemaphore)
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            async def one(id):
+                async with factory() as session:
+                    return await load(session, id)
+            tasks, running = [], set()
+            for id in ids:
+                if len(running) == at_most:
+                    _, running = await asyncio.wait(
+                        running, return_when=asyncio.FIRST_COMPLETED)
+                tasks.append(asyncio.create_task(one(id)))
+                running.add(tasks[-1])
+            return [await task for task in tasks]
         """,
     ),
 )
 async def all_boards(trial: Trial) -> None:
     draw, at_most = trial.draw, trial.draw.randint(2, 4)
     words = {number: draw.word() for number in draw.sample(range(1, 1000), at_most * 2 + 1)}
+    boards, ids = list(words.values()), list(words)
+    boards[-1] = words[ids[-1]] = ""  # an empty board is a board
     values = ", ".join(f"({number}, '{word}')" for number, word in words.items())
     await trial.witness.execute(f"create table board as values {values}")
     await trial.witness.execute("alter table public.board rename column1 to id")
     url = draw.choice([trial.lab.url, trial.lab.psycopg_url])
     async with trial.witness.gate() as gate:
-        steps = trial.subject.steps(regatta, url, list(words), at_most)
+        steps = trial.subject.steps(regatta, url, ids, at_most)
         begun, out = await steps.next()
         expect(begun <= out, "EXH-23")
-        expect(out <= at_most, "EXH-21", f"{out} loads were under way at once, not {at_most}.")
+        expect(out <= at_most, "EXH-21", _TOO_MANY.format(out, at_most))
         few = f"{out} of {at_most} loads were under way, and others waited."
         expect(out == at_most, "EXH-22", few if out > 1 else "")
         expect(await gate.reached(at_most) == at_most, "EXH-21")
         await gate.open()
-        found, out = await steps.next()
+        expect(not await steps.next(), "EXH-22", _IN_ROUNDS)
+    found, out, most, begun, sessions = await steps.next()
     expect(not out, "EXH-24", "All loads had their answer, and connections were still out.")
-    expect(found == list(words.values()), "EXH-25", "The boards came in another order, or others.")
-    failed, out = await steps.next()
+    expect(most <= at_most, "EXH-21", _TOO_MANY.format(most, at_most))
+    expect(begun == len(ids), "EXH-25", f"{begun} loads for {len(ids)} boards: one each will do.")
+    expect(sessions == begun, "EXH-23", _IN_TURN)
+    expect(found == boards, "EXH-25", "The boards came in another order, or others.")
+    _none_and_one(await steps.next(), boards[:1])
+    failed, out, most = await steps.next()
     expect(not out, "EXH-24")
     expect(failed, "EXH-26", "A board could not be loaded, and `all_boards` said nothing of it.")
+    expect(most < at_most, "EXH-21", _TOO_MANY.format(most, at_most - 1))
+
+
+_IN_TURN = "Some loads had the same session, one after the other: each was to have its own."
+_TOO_MANY = "{} loads were under way at once, not {}."
+_IN_ROUNDS = (
+    "One load took its time, the others were done, and the next did not begin: there was work, "
+    "and a free place."
+)
+
+
+def _none_and_one(answers: Any, one: list[str]) -> None:
+    for wanted, found in zip(([], one), answers, strict=True):
+        text = f"With {len(wanted)} ids there are {len(wanted)} boards, and you had {found}."
+        expect(found == wanted, "EXH-25", text)
 
 
 # -- fair_share ----------------------------------------------------------------------------
@@ -2022,16 +2122,20 @@ lesson.codes |= {
     "EXH-13": "`session.add` sends nothing. A mail about a booking that may yet fail cannot be "
     "taken back. Commit first.",
     "EXH-14": "The code in the mail, the code that is returned and the code of the row have to be "
-    "the same, and `book` has to await the mail.",
+    "the same, and `book` has to await the mail, once. Another booking may come in between: the "
+    "code has to be that of *your* row, not of the last one, or of the passenger's first.",
     "EXH-15": "The passenger has a seat, whatever the mail server thinks. Leave the row alone when "
     "`notify` fails.",
     "EXH-16": "No transaction was open, but a connection was still out of the pool: `connect()` "
     "and AUTOCOMMIT keep it until they are closed. `engine.pool.checkedout()` shows it. Close "
-    "before the mail.",
+    "before the mail. (An engine of your own would keep one too; `factory` has all you need.)",
+    "EXH-17": "A session that nobody closes keeps its connection, and with a pool of one nobody "
+    "books after that. A block closes it, however it is left.",
     "EXH-21": "More loads ran at once than `at_most`. The limit has to be one object for all of "
     "them: one semaphore, made before the tasks.",
     "EXH-22": "Fewer loads ran at once than `at_most` allows. Start them as tasks and let a "
-    "semaphore count, or let so many workers take from one list.",
+    "semaphore count, or let so many workers take from one list. Rounds (`gather` for so many, "
+    "then for the next) wait for the slowest of each.",
     "EXH-23": "A session is for one task at a time: `This session is provisioning a new "
     "connection; concurrent operations are not permitted`. Give each load one of its own.",
     "EXH-24": "A session that nobody closes keeps its connection. `async with factory() as "

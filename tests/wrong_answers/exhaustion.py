@@ -226,6 +226,136 @@ WRONG = {
                 await notify(code)
             return code
         """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p)")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory() as session:
+                await session.exec(STORE, params={'s': sailing_id, 'p': passenger})
+                code = await session.scalar(
+                    text("select code from booking where passenger = :p order by id"),
+                    {'p': passenger})
+                await session.commit()
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p)")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory() as session:
+                await session.exec(STORE, params={'s': sailing_id, 'p': passenger})
+                await session.commit()
+            async with factory() as session:
+                code = await session.scalar(
+                    text("select code from booking order by id desc limit 1"))
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                code = await session.scalar(STORE, {"s": sailing_id, "p": passenger})
+            await notify(code)
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        import asyncio
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                code = await session.scalar(STORE, {"s": sailing_id, "p": passenger})
+            try:
+                await asyncio.wait_for(notify(code), 0.01)
+            except Exception:
+                pass
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                code = (await session.execute(STORE, {"s": sailing_id, "p": passenger})).one()
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                code = await session.scalar(STORE, {"s": sailing_id, "p": passenger})
+            try:
+                await notify(code)
+            except Exception:
+                return None
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory() as s:
+                engine = create_async_engine(s.bind.url)
+            async with engine.begin() as conn:
+                code = await conn.scalar(STORE, {"s": sailing_id, "p": passenger})
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            for attempt in range(2):
+                async with factory.begin() as session:
+                    code = await session.scalar(STORE, {"s": sailing_id, "p": passenger})
+                try:
+                    await notify(code)
+                    return code
+                except Exception:
+                    continue
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            session = factory()
+            r = await session.exec(STORE, params={'s': sailing_id, 'p': passenger})
+            code = r.scalar_one()
+            await session.commit()
+            await notify(code)
+            await session.exec(text("select 1"))
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                earlier = await session.scalar(
+                    text("select code from booking where passenger = :p"), {'p': passenger})
+                if earlier:
+                    return earlier
+                code = await session.scalar(STORE, {"s": sailing_id, "p": passenger})
+            await notify(code)
+            return code
+        """,
     ],
     "exhaustion.all_boards": [
         """
@@ -311,6 +441,68 @@ WRONG = {
                     found.extend([await load(session, id) for id in part])
             await asyncio.gather(*(worker(ids[n::at_most]) for n in range(at_most)))
             return found
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            async def one(i):
+                async with factory() as session:
+                    return await load(session, i)
+            out = []
+            for k in range(0, len(ids), at_most):
+                out += await asyncio.gather(*(one(i) for i in ids[k:k+at_most]))
+            return out
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            it = iter(enumerate(ids)); res = {}
+            async def w():
+                async with factory() as s:
+                    for n, i in it:
+                        res[n] = await load(s, i)
+            async with asyncio.TaskGroup() as g:
+                for _ in range(at_most): g.create_task(w())
+            return [res[n] for n in range(len(ids))]
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            gate = asyncio.Semaphore(at_most)
+            async def one(i):
+                async with gate, factory() as session:
+                    await load(session, i)
+                    return await load(session, i)
+            return await asyncio.gather(*(one(i) for i in ids))
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            gate = asyncio.Semaphore(at_most)
+            async def one(i):
+                async with gate, factory() as session:
+                    return await load(session, i)
+            return [r for r in await asyncio.gather(*(one(i) for i in ids)) if r]
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            gate = asyncio.Semaphore(at_most)
+            async def one(i):
+                async with gate, factory() as session:
+                    return await load(session, i)
+            tasks = [asyncio.create_task(one(i)) for i in ids]
+            done, _ = await asyncio.wait(tasks)
+            return [t.result() for t in tasks]
+        """,
+        """
+        import asyncio
+        GATE = asyncio.Semaphore(3)
+        async def all_boards(factory, ids, load, at_most):
+            async def one(i):
+                async with GATE, factory() as session:
+                    return await load(session, i)
+            return await asyncio.gather(*(one(i) for i in ids))
         """,
     ],
     "exhaustion.fair_share": [
