@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from engineroom.exercises import Lesson, Objective, Slip, Trial, expect
+from engineroom.exercises.model import SubjectFailed
 
 lesson = Lesson(
     "exhaustion",
@@ -1267,6 +1268,19 @@ async def fill(_: Any, url: str, size: int, overflow: int, processes: int) -> As
             return keep, each - keep
         fair_share = partial(share, 1)
         """,
+        """
+        from typing import NamedTuple
+        class Share(NamedTuple):
+            pool_size: int
+            max_overflow: int = 0
+        class NotEnough(ValueError):
+            pass
+        def fair_share(max_connections, reserved=3, others=0, instances=1, workers=1):
+            each, _ = divmod((max_connections - reserved - others) // instances, workers)
+            if each <= 0:
+                raise NotEnough(each)
+            return Share(each)
+        """,
     ),
 )
 async def fair_share(trial: Trial) -> None:
@@ -1274,7 +1288,7 @@ async def fair_share(trial: Trial) -> None:
     others, instances, workers = trial.draw.choice([(2, 2, 2), (3, 2, 2), (2, 2, 3), (2, 3, 2)])
     async with trial.witness.actors(tiny["url"], others, alone=True) as cast:
         plan = (tiny["max_connections"], _RESERVED, others, instances, workers)
-        size, overflow = _pair(await subject.value("fair_share", *plan))
+        size, overflow = await _share(trial, plan)
         steps = subject.steps(fill, tiny["url"], size, overflow, instances * workers)
         refused = await steps.next()
         held = len(await cast[0].asks(_OURS)) - others
@@ -1282,8 +1296,8 @@ async def fair_share(trial: Trial) -> None:
         expect(held == (size + overflow) * instances * workers, "EXH-36", "Pools were not filled.")
         expect(plan[0] - _RESERVED - others - held < instances * workers, "EXH-33")
     for plan, each in _plans(trial):
-        if each:
-            size, overflow = _pair(await subject.value("fair_share", *plan))
+        if each > 0:
+            size, overflow = await _share(trial, plan)
             expect(size + overflow <= each, *_too_much(plan, size, overflow))
             expect(size + overflow == each, "EXH-33")
         else:
@@ -1295,10 +1309,20 @@ _RESERVED = 3
 """Slots that Postgres keeps for administrators, unless told otherwise."""
 _Plan = tuple[int, int, int, int, int]
 _NO_PLAN = "There were fewer slots than processes, and you had a plan: raise a ValueError."
+_A_PLAN = (
+    "You raised a ValueError, and there was one for each process: {} slots, {} reserved, {} taken "
+    "by others, {} instances of {} workers."
+)
 _OURS = "select pid from pg_catalog.pg_stat_activity where usename = current_user"
 
 
-def _pair(value: Any) -> tuple[int, int]:
+async def _share(trial: Trial, plan: _Plan) -> tuple[int, int]:
+    """The answer's share, for a plan that has one connection for each process at least."""
+    outcome = await trial.subject.call("fair_share", *plan)
+    if outcome.failure is not None:
+        expect(not outcome.failure.is_a("ValueError"), "EXH-38", _A_PLAN.format(*plan))
+        raise SubjectFailed(outcome.failure)
+    value = outcome.value
     whole = isinstance(value, list) and [type(n) for n in value] == [int, int]
     expect(whole, "EXH-36", "`fair_share` should return two whole numbers.")
     size, overflow = value
@@ -1322,17 +1346,28 @@ def _too_much(plan: _Plan, size: int, overflow: int) -> tuple[str, str]:
 
 
 def _plans(trial: Trial) -> list[tuple[_Plan, int]]:
-    """Plans for larger servers, the share in each of them, and two for which there is none."""
+    """Plans for larger servers, the share in each of them, and some for which there is none."""
     draw = trial.draw
     plans: list[tuple[_Plan, int]] = []
-    for number in range(10):
+    while (number := len(plans)) < 12:
         instances, workers = draw.randint(2, 6), draw.randint(2, 8)
-        processes, each = instances * workers, draw.randint(3, 15) if number > 4 else number // 2
-        left = processes * each + (processes - 1 if number % 2 else draw.randint(0, processes - 1))
+        processes = instances * workers
+        each = (-2, 0, 0, 1, 1, 1, 2, 2)[number] if number < 8 else draw.randint(3, 40)
+        left = processes * each + (processes - 1, 0, draw.randint(0, processes - 1))[number % 3]
         reserved, others = draw.randint(processes, processes + 9), draw.randint(processes, 60)
-        plans.append(((left + reserved + others, reserved, others, instances, workers), each))
+        plan = (left + reserved + others, reserved, others, instances, workers)
+        if _telling(plan):
+            plans.append((plan, each))
     draw.shuffle(plans)
     return plans
+
+
+def _telling(plan: _Plan) -> bool:
+    """Whether a share that is too large tells what was forgotten."""
+    total, reserved, others, instances, workers = plan
+    left = total - reserved - others
+    slots = {(total - kept) // (instances * workers) for kept in (0, reserved, others)}
+    return not slots & {left // instances, left // workers}
 
 
 # -- bouncer -------------------------------------------------------------------------------
@@ -1343,8 +1378,11 @@ async def two_apps(bouncer_engine: Any, url: str, codes: list[str]) -> AsyncIter
     import asyncio
 
     from sqlalchemy import event, text
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     engines = [bouncer_engine(url) for _ in range(2)]
+    strangers = [type(e).__name__ for e in engines if not isinstance(e, AsyncEngine)]
+    yield strangers
     asked: dict[str, Any] = {}
 
     def note(dialect: Any, record: Any, cargs: Any, cparams: Any) -> None:
@@ -1358,6 +1396,9 @@ async def two_apps(bouncer_engine: Any, url: str, codes: list[str]) -> AsyncIter
     async def task(engine: Any, mine: list[str]) -> list[Any]:
         found = []
         async with engine.connect() as connection:
+            if mine is shares[0] and engine.dialect.driver == "psycopg":  # it counts to a threshold
+                for number in range(120):
+                    await connection.scalar(count, {"one": number, "two": 1})
             for number, code in enumerate(mine):
                 found.append(await connection.scalar(sell, {"code": code}))
                 sums = await connection.scalar(count, {"one": number, "two": len(mine)})
@@ -1473,8 +1514,8 @@ async def two_apps(bouncer_engine: Any, url: str, codes: list[str]) -> AsyncIter
         Slip(
             "psycopg_default",
             "EXH-44",
-            "From the sixth execution of a statement on, psycopg prepares it by name too, and that "
-            "name was taken.",
+            "psycopg prepares a statement by name too, once it was executed often enough (five "
+            "times, unless told otherwise), and that name was taken.",
             (
                 """
                 def bouncer_engine(url):
@@ -1542,6 +1583,8 @@ async def bouncer(trial: Trial) -> None:
     async with witness.actors(url, trial.lab.pgbouncer["default_pool_size"]) as cast:
         before = await _on_each(cast, *_TAKEN)
         steps = trial.subject.steps(two_apps, url, codes)
+        strangers = await steps.next()
+        expect(not strangers, "EXH-49", f"An async engine was asked for, not this: {strangers}.")
         named, other_cache = await steps.next()
         expect("_pg3_" not in named, "EXH-44")
         text = _ELSEWHERE if "does not exist" in named else ""
@@ -1553,8 +1596,15 @@ async def bouncer(trial: Trial) -> None:
     expect(max(map(len, deals.values())) == 1, "EXH-48", _MIXED)
     expect(all(set(seen["names"]) <= _NAMES for seen in after.values()), "EXH-43")
     expect(all(set(seen["names"]) == _NAMES for seen in after.values()), "EXH-47", _SWEPT)
+    left = {name for pid in after for name in _changed(before, after, pid)}
+    expect(not left, "EXH-50", _SET.format(", ".join(sorted(left))))
 
 
+def _changed(before: dict[int, Any], after: dict[int, Any], pid: int) -> set[str]:
+    return set(after[pid]["settings"]) ^ set(before[pid]["settings"] if pid in before else ())
+
+
+_SET = "Strangers now have a setting of yours: {}."
 _WRONGLY = "A request was answered wrongly."
 _MIXED = "Postgres saw several tasks in one and the same transaction: they shared a connection."
 _SWEPT = "Statements that other clients had prepared there were gone."
@@ -1587,8 +1637,11 @@ async def _on_each(cast: list[Any], *statements: str) -> dict[int, Any]:
 
 
 _STATE = """
-    select pg_backend_pid() as pid, current_setting('statement_timeout') as patience,
-           array(select name from pg_prepared_statements) as names
+    select pg_backend_pid() as pid,
+           array(select name from pg_prepared_statements) as names,
+           array(select name from pg_settings where source = 'session' and lower(name) <> all(
+               '{application_name,client_encoding,datestyle,timezone,intervalstyle}'
+           )) as settings  -- without those that PgBouncer gives each client as it left them
 """
 
 
@@ -1604,27 +1657,45 @@ async def bad_day(triage: Any, troubles: list[Any], order: list[int]) -> AsyncIt
 
     from engineroom.exercises.tools import let_pass, turns
 
-    met: list[BaseException] = []
-    for kind, _, (url, *statements) in troubles:
-        if kind == "late":
-            met.append(TimeoutError("the harbour did not answer in time"))
-            continue
-        engine = create_async_engine(url, pool_size=1, max_overflow=0)
+    urls = {url for *_, (url, *_) in troubles if url}
+    engines = {url: create_async_engine(url, pool_size=1, max_overflow=0) for url in urls}
+
+    async def meet(kind: str, url: str, *statements: str) -> None:
+        async with engines[url].connect() as connection:
+            if kind == "pool":
+                waiting = asyncio.ensure_future(engines[url].connect().start())
+                await turns()
+                await let_pass(30)
+                await waiting
+            if kind == "misuse":
+                await connection.begin()
+                await connection.begin()
+            for statement in statements:
+                words = {"words": "FATAL: password authentication failed: too many clients already"}
+                await connection.execute(text(statement), words if ":words" in statement else {})
+
+    def of_role(full: Any) -> Any:
+        """The refusal of a role that has its limit: like that of a full server, in other words."""
+        limit = 'too many connections for role "ferry"'
+        said = str(full.orig).replace("sorry, too many clients already", limit)
+        return type(full)(None, None, type(full.orig)(said))
+
+    met: list[Any] = []
+    for kind, _, where in troubles:
         try:
-            async with engine.connect() as connection:
-                if kind == "pool":
-                    waiting = asyncio.ensure_future(engine.connect().start())
-                    await turns()
-                    await let_pass(30)
-                    await waiting
-                for statement in statements:
-                    await connection.execute(text(statement))
+            if kind == "late":
+                raise TimeoutError("the harbour did not answer in time")
+            if kind == "role":
+                raise of_role(met[-1])
+            await meet(kind, *where)
         except Exception as error:
             met.append(error)
-        await engine.dispose()
         if len(met) in (2, 4):
             yield len(met)
-    yield [triage(met[number]) for number in order]
+    for engine in engines.values():
+        await engine.dispose()
+    words = [triage(met[number]) for number in order]
+    yield [str.__str__(word) if isinstance(word, str) else repr(word)[:30] for word in words]
 
 
 @lesson.exercise(
@@ -1821,6 +1892,29 @@ async def bad_day(triage: Any, troubles: list[Any], order: list[int]) -> AsyncIt
             return 'server' if ' slots ' in str(error) or 'too many' in str(error) else 'other'
         triage = partial(word)
         """,
+        """
+        from enum import StrEnum
+        from sqlalchemy.exc import DBAPIError, TimeoutError
+        class Refusal(StrEnum):
+            POOL = 'pool'
+            SERVER = 'server'
+            PASSWORD = 'password'
+            OTHER = 'other'
+        WORDS = {Refusal.SERVER: ('connection slots', 'too many clients', 'connections for role'),
+                 Refusal.PASSWORD: ('password authentication failed',)}
+        def triage(error):
+            match error:
+                case TimeoutError():
+                    return Refusal.POOL
+                case DBAPIError(orig=orig) if getattr(orig, 'sqlstate', None):
+                    states = {'53300': Refusal.SERVER, '28P01': Refusal.PASSWORD}
+                    return states.get(orig.sqlstate, Refusal.OTHER)
+                case DBAPIError(orig=orig):
+                    for refusal, words in WORDS.items():
+                        if any(word in str(orig) for word in words):
+                            return refusal
+            return Refusal.OTHER
+        """,
     ),
 )
 async def triage(trial: Trial) -> None:
@@ -1844,15 +1938,16 @@ def _review(words: dict[tuple[str, str], tuple[str, Any]]) -> None:
         expect(trouble[0] not in ("slow", "late") or words[trouble][1] != "pool", "EXH-51")
     kinds = {driver: {kind for kind, d in wrong if d == driver} for _, driver in words}
     expect("pool" not in kinds["asyncpg"] & kinds["psycopg"], "EXH-55", _TOLD["pool"] + ": `pool`.")
-    expect(kinds["psycopg"] <= kinds["asyncpg"], "EXH-53")
+    expect(kinds["psycopg"] - {"role"} <= kinds["asyncpg"], "EXH-53")
     expect("reserved" not in kinds["asyncpg"] or "sorry" in kinds["asyncpg"], "EXH-52")
     expect("password" not in kinds["asyncpg"], "EXH-54")
     for trouble in sorted(wrong):
         wanted, said = words[trouble]
         text = f"{_TOLD[trouble[0]]}: that is `{wanted}`, and you said {str(said)[:30]!r}."
-        expect(False, "EXH-55", text)
+        expect(False, _PAGES.get(trouble[0], "EXH-55"), text)
 
 
+_PAGES = {"role": "EXH-52", "note": "EXH-56", "memory": "EXH-57", "misuse": "EXH-57"}
 _TOLD = {
     "reserved": "The remaining connection slots of Postgres were reserved",
     "sorry": "Postgres had too many clients already",
@@ -1862,6 +1957,10 @@ _TOLD = {
     "database": "There was no such database",
     "table": "There was no such table",
     "late": "Python's own time ran out, and nobody had asked the pool",
+    "role": "Your role had too many connections, and psycopg said so",
+    "note": "Somebody noted a refused password in a table that is not there",
+    "memory": "Postgres had no memory for a statement (SQLSTATE 53200)",
+    "misuse": "SQLAlchemy was asked to begin a transaction twice",
 }
 
 
@@ -1874,6 +1973,7 @@ def _troubles(trial: Trial) -> list[Any]:
     )
     for kind in ("reserved", "sorry"):
         found += [(kind, driver, [small], "server") for driver, _, small in both]
+    found.append(("role", "psycopg", [""], "server"))  # it is made of the one before
     for driver, url, _ in both:
         stranger = url.replace(lab.password, trial.draw.word(), 1)
         slow = ["set local statement_timeout = 1", "select pg_sleep(600)"]
@@ -1883,8 +1983,13 @@ def _troubles(trial: Trial) -> list[Any]:
             ("slow", driver, [url, *slow], "other"),
             ("database", driver, [url + trial.draw.word()], "other"),
             ("table", driver, [url, "table " + trial.draw.word()], "other"),
+            ("note", driver, [url, "insert into nowhere values (:words)"], "other"),
+            ("memory", driver, [url, _NO_MEMORY], "other"),
         ]
-    return [*found, ("late", "", [""], "other")]
+    return [*found, ("misuse", "", [lab.url], "other"), ("late", "", [""], "other")]
+
+
+_NO_MEMORY = "do $$ begin raise 'out of memory' using errcode = '53200'; end $$"
 
 
 # -- own_limit -----------------------------------------------------------------------------
@@ -2059,7 +2164,7 @@ async def own_limit(trial: Trial) -> None:
     witness, draw, pooler = trial.witness, trial.draw, trial.lab.pgbouncer
     own = {draw.word(): limit for limit in draw.sample(range(20_000, 60_000), 4)}
     stranger, url = draw.word(), draw.choice([pooler["url"], pooler["psycopg_url"]])
-    await witness.execute("create table noted (word text, patience int)")
+    await witness.execute("create table noted (word text, patience int, n int)")
     asked = [(_NOTE.format(word), limit) for word, limit in own.items()]
     async with witness.actors(pooler["url"], pooler["default_pool_size"]) as cast:
         steps = trial.subject.steps(rush_hour, url, asked, _NOTE.format(stranger))
@@ -2067,12 +2172,14 @@ async def own_limit(trial: Trial) -> None:
         for actor in cast[1:]:  # so that all that comes now shares one server connection
             await actor.says("begin", "select 1")
         returned, out = await steps.next()
-        noted = {r["word"]: r["patience"] for r in await witness.fetch("table public.noted")}
+        rows = await witness.fetch("table public.noted")
+        noted = {row["word"]: row["patience"] for row in rows}
         expect(noted.pop(stranger, None) == 0, "EXH-61")
         expect(set(noted) == set(own), "EXH-63")
         expect(any(noted.values()), "EXH-62")
         expect(noted == own, "EXH-64", "Postgres had another limit in force than was asked for.")
-        expect(returned == [[[word]] for word in own], "EXH-65", _ROWS)
+        expect(len(rows) == 2 * len(own) + 2, "EXH-65", "The statement ran more than once.")
+        expect(returned == [[[1, word], [2, word]] for word in own], "EXH-65", _ROWS)
         expect(not out, "EXH-66", _OUT)
         failed, out = await steps.next()
         expect(failed, "EXH-65", "The statement failed, and `limited` said nothing of it.")
@@ -2080,14 +2187,19 @@ async def own_limit(trial: Trial) -> None:
         for actor in cast[1:]:
             await actor.says("commit")
         seen = await _on_each(cast)
-    expect(all(state["patience"] == "0" for state in seen.values()), "EXH-61")
+    left = {name for state in seen.values() for name in state["settings"]}
+    expect(
+        not left,
+        "EXH-61",
+        "" if "statement_timeout" in left else _SET.format(", ".join(sorted(left))),
+    )
 
 
 _ROWS = "The rows that the statement returns were asked for, each as a tuple."
 _OUT = "It was over, and the connection was still out of the pool."
 _NOTE = (
-    "insert into noted select '{}', cast(setting as int) from pg_settings"
-    " where name = 'statement_timeout' returning word"
+    "insert into noted select '{}', cast(setting as int), n from pg_settings, generate_series(1, 2)"
+    " as n where name = 'statement_timeout' returning n, word"
 )
 
 
@@ -2158,6 +2270,8 @@ lesson.codes |= {
     "limit at all) and `max_overflow` of at least zero (-1 means the same).",
     "EXH-37": "Together, all pools could ask for more connections than there are. Add up: "
     "processes times (`pool_size` + `max_overflow`).",
+    "EXH-38": "One connection for each process is a plan, if a tight one: only below that raise a "
+    "ValueError. Mind the case where the division leaves nothing over.",
     "EXH-41": "In transaction mode a server connection goes to another client after each "
     "transaction, with all the statements that were prepared there. asyncpg numbers its names from "
     "1 in every process, so they meet. `statement_cache_size=0` in `connect_args` makes it use "
@@ -2170,7 +2284,8 @@ lesson.codes |= {
     "count(*) from pg_prepared_statements` through the pooler grows with every client. Do not "
     "prepare by name at all.",
     "EXH-44": "psycopg counts how often a statement is executed and prepares it after the fifth "
-    "time, as `_pg3_0`. `prepare_threshold=None` in `connect_args` switches that off.",
+    "time, as `_pg3_0`; a higher threshold is reached later. `prepare_threshold=None` in "
+    "`connect_args` switches that off.",
     "EXH-45": "A request gave another result than it should. Run the engine by hand through "
     "`lab.pgbouncer.url`.",
     "EXH-46": "Postgres saw you on a connection that is not one of PgBouncer's. Keep the host and "
@@ -2180,6 +2295,11 @@ lesson.codes |= {
     "EXH-48": "Tasks that share a connection share its transaction: one commits, or undoes, what "
     "another has begun. `StaticPool` is one connection for all. Choose a pool that gives each its "
     "own.",
+    "EXH-49": "`create_async_engine` makes the engine that was asked for; `create_engine` makes "
+    "one that cannot be awaited.",
+    "EXH-50": "What is `SET` when a connection is made stays on the server connection, and that "
+    "goes on to strangers. `select name, setting from pg_settings where source = 'session'` shows "
+    "it.",
     "EXH-51": "Many things run out of time: a statement (`statement_timeout`, SQLSTATE 57014), "
     "Python's own `asyncio.timeout`. The pool's refusal is `sqlalchemy.exc.TimeoutError`, which is "
     "no relative of Python's.",
@@ -2190,6 +2310,11 @@ lesson.codes |= {
     "the cause. Only the text tells.",
     "EXH-54": "`password authentication failed` is Postgres's own word. Host, port and form of the "
     "URL were right.",
+    "EXH-56": "`str(error)` of SQLAlchemy's errors has the statement and its parameters in it, and "
+    "these may speak of anything. Read `error.orig`: its `sqlstate`, and its text where there is "
+    "none.",
+    "EXH-57": "Not all that is short is a connection: SQLSTATE 53300, and no other of its class. "
+    "And not every error of SQLAlchemy is the pool's: that is `sqlalchemy.exc.TimeoutError`.",
     "EXH-55": "One of the troubles got the wrong word. Make it happen in a cell and print "
     "`type(error)`, `error.orig` and its `sqlstate`.",
     "EXH-61": "Behind a pooler in transaction mode a session is not yours. A `SET` outlives your "

@@ -574,6 +574,30 @@ WRONG = {
         def fair_share(max_connections, reserved, others, instances, workers):
             return 1, -1
         """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved - others) // (instances * workers)
+            if each == 0: raise ValueError
+            return each, 0
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved - others - 1) // (instances * workers)
+            if each < 1: raise ValueError
+            return each, 0
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved - others) // (instances * workers)
+            if each < 1: raise ValueError
+            return min(each, 5), min(max(each - 5, 0), 10)
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = int((max_connections - reserved - others) * 0.8) // (instances * workers)
+            if each < 1: raise ValueError
+            return each, 0
+        """,
     ],
     "exhaustion.bouncer": [
         """
@@ -631,6 +655,29 @@ WRONG = {
         def bouncer_engine(url):
             return create_async_engine('sqlite+aiosqlite://')
         """,
+        """
+        def bouncer_engine(url):
+            return create_async_engine(
+                url.replace('+asyncpg', '+psycopg'), connect_args={'prepare_threshold': 50})
+        """,
+        """
+        from sqlalchemy import create_engine
+        def bouncer_engine(url):
+            return create_engine(
+                url.replace('+asyncpg', '+psycopg'), connect_args={'prepare_threshold': None})
+        """,
+        """
+        from sqlalchemy import event
+        def bouncer_engine(url):
+            engine = create_async_engine(url, connect_args={'statement_cache_size': 0})
+            @event.listens_for(engine.sync_engine, 'connect')
+            def patience(connection, record):
+                cursor = connection.cursor()
+                cursor.execute("set statement_timeout = '30s'")
+                cursor.close()
+                connection.commit()
+            return engine
+        """,
     ],
     "exhaustion.triage": [
         """
@@ -678,6 +725,54 @@ WRONG = {
         """
         async def triage(error):
             return 'pool'
+        """,
+        """
+        import sqlalchemy as sa
+        FULL = ('connection slots', 'too many clients', 'too many connections')
+        def triage(error):
+            if isinstance(error, sa.exc.TimeoutError):
+                return 'pool'
+            orig = getattr(error, 'orig', None)
+            state, said = getattr(orig, 'sqlstate', None) or '', str(orig)
+            if state.startswith('53') or not state and any(words in said for words in FULL):
+                return 'server'
+            refused = 'password authentication failed' in said
+            return 'password' if state == '28P01' or not state and refused else 'other'
+        """,
+        """
+        import sqlalchemy as sa
+        FULL = ('connection slots', 'too many clients')
+        def triage(error):
+            if isinstance(error, sa.exc.TimeoutError):
+                return 'pool'
+            orig = getattr(error, 'orig', None)
+            state, said = getattr(orig, 'sqlstate', None) or '', str(orig)
+            if state == '53300' or not state and any(words in said for words in FULL):
+                return 'server'
+            refused = 'password authentication failed' in said
+            return 'password' if state == '28P01' or not state and refused else 'other'
+        """,
+        """
+        import sqlalchemy as sa
+        FULL = ('connection slots', 'too many clients', 'too many connections')
+        def triage(error):
+            if isinstance(error, sa.exc.SQLAlchemyError) and not hasattr(error, 'orig'):
+                return 'pool'
+            orig = getattr(error, 'orig', None)
+            state, said = getattr(orig, 'sqlstate', None) or '', str(orig)
+            if state == '53300' or not state and any(words in said for words in FULL):
+                return 'server'
+            refused = 'password authentication failed' in said
+            return 'password' if state == '28P01' or not state and refused else 'other'
+        """,
+        """
+        def triage(error):
+            said = str(error)
+            if 'QueuePool limit' in said:
+                return 'pool'
+            if 'connection slots' in said or 'too many' in said:
+                return 'server'
+            return 'password' if 'password authentication failed' in said else 'other'
         """,
     ],
     "exhaustion.own_limit": [
@@ -747,6 +842,29 @@ WRONG = {
         """
         async def limited(engine, statement, milliseconds):
             return []
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.begin() as conn:
+                await conn.execute(text(f"set local statement_timeout = {milliseconds}"))
+                return [(await conn.execute(text(statement))).first()]
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.begin() as conn:
+                await conn.execute(text(f"set local statement_timeout = {milliseconds}"))
+                if (await conn.execute(text(statement))).returns_rows:
+                    return (await conn.execute(text(statement))).all()
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.begin() as conn:
+                await conn.execute(text(f"set local statement_timeout = {milliseconds}"))
+                await conn.execute(text("set lock_timeout = 5000"))
+                return (await conn.execute(text(statement))).all()
         """,
     ],
 }
