@@ -819,6 +819,8 @@ async def regatta(all_boards: Any, url: str, ids: list[int], at_most: int) -> As
 
     loading = asyncio.ensure_future(all_boards(factory, list(ids), load, at_most))
     await let_pass(1)
+    if loading.done() and not begun:
+        loading.result()
     yield [len(begun), pool.checkedout()]
     yield await stuck(loading)
     found = await loading
@@ -1071,6 +1073,7 @@ async def all_boards(trial: Trial) -> None:
     async with trial.witness.gate() as gate:
         steps = trial.subject.steps(regatta, url, ids, at_most)
         begun, out = await steps.next()
+        expect(begun, "EXH-22", "No load was begun.")
         expect(begun <= out, "EXH-23")
         expect(out <= at_most, "EXH-21", _TOO_MANY.format(out, at_most))
         few = f"{out} of {at_most} loads were under way, and others waited."
