@@ -1072,26 +1072,36 @@ async def all_boards(trial: Trial) -> None:
     url = draw.choice([trial.lab.url, trial.lab.psycopg_url])
     async with trial.witness.gate() as gate:
         steps = trial.subject.steps(regatta, url, ids, at_most)
-        begun, out = await steps.next()
-        expect(begun, "EXH-22", "No load was begun.")
-        expect(begun <= out, "EXH-23")
-        expect(out <= at_most, "EXH-21", _TOO_MANY.format(out, at_most))
-        few = f"{out} of {at_most} loads were under way, and others waited."
-        expect(out == at_most, "EXH-22", few if out > 1 else "")
+        _as_many(await steps.next(), at_most)
         expect(await gate.reached(at_most) == at_most, "EXH-21")
         await gate.open()
         expect(not await steps.next(), "EXH-22", _IN_ROUNDS)
-    found, out, most, begun, sessions = await steps.next()
-    expect(not out, "EXH-24", "All loads had their answer, and connections were still out.")
-    expect(most <= at_most, "EXH-21", _TOO_MANY.format(most, at_most))
-    expect(begun == len(ids), "EXH-25", f"{begun} loads for {len(ids)} boards: one each will do.")
-    expect(sessions == begun, "EXH-23", _IN_TURN)
-    expect(found == boards, "EXH-25", "The boards came in another order, or others.")
+    _one_each(await steps.next(), boards, at_most)
     _none_and_one(await steps.next(), boards[:1])
     failed, out, most = await steps.next()
     expect(not out, "EXH-24")
     expect(failed, "EXH-26", "A board could not be loaded, and `all_boards` said nothing of it.")
     expect(most < at_most, "EXH-21", _TOO_MANY.format(most, at_most - 1))
+
+
+def _as_many(seen: Any, at_most: int) -> None:
+    """Before the gate: how many loads have begun, and have a connection."""
+    begun, out = seen
+    expect(begun, "EXH-22", "No load was begun.")
+    expect(begun <= out, "EXH-23")
+    expect(out <= at_most, "EXH-21", _TOO_MANY.format(out, at_most))
+    few = f"{out} of {at_most} loads were under way, and others waited."
+    expect(out == at_most, "EXH-22", few if out > 1 else "")
+
+
+def _one_each(seen: Any, boards: list[str], at_most: int) -> None:
+    """When all are home: one load and one session a board."""
+    found, out, most, begun, sessions = seen
+    expect(not out, "EXH-24", "All loads had their answer, and connections were still out.")
+    expect(most <= at_most, "EXH-21", _TOO_MANY.format(most, at_most))
+    expect(begun == len(boards), "EXH-25", f"{begun} loads for {len(boards)} boards: one each.")
+    expect(sessions == begun, "EXH-23", _IN_TURN)
+    expect(found == boards, "EXH-25", "The boards came in another order, or others.")
 
 
 _IN_TURN = "Some loads had the same session, one after the other: each was to have its own."
@@ -1597,14 +1607,16 @@ async def bouncer(trial: Trial) -> None:
     pids, deals = await _sold(trial, codes)
     expect(pids <= set(before), "EXH-46", "Postgres saw you on connections other than PgBouncer's.")
     expect(max(map(len, deals.values())) == 1, "EXH-48", _MIXED)
+    _as_they_were(before, after)
+
+
+def _as_they_were(before: dict[int, Any], after: dict[int, Any]) -> None:
+    """Whether the server connections hold what they held: others' statements, and no settings."""
     expect(all(set(seen["names"]) <= _NAMES for seen in after.values()), "EXH-43")
     expect(all(set(seen["names"]) == _NAMES for seen in after.values()), "EXH-47", _SWEPT)
-    left = {name for pid in after for name in _changed(before, after, pid)}
+    held = {name for seen in before.values() for name in seen["settings"]}
+    left = {name for seen in after.values() for name in seen["settings"]} - held
     expect(not left, "EXH-50", _SET.format(", ".join(sorted(left))))
-
-
-def _changed(before: dict[int, Any], after: dict[int, Any], pid: int) -> set[str]:
-    return set(after[pid]["settings"]) ^ set(before[pid]["settings"] if pid in before else ())
 
 
 _SET = "Strangers now have a setting of yours: {}."
@@ -1639,12 +1651,14 @@ async def _on_each(cast: list[Any], *statements: str) -> dict[int, Any]:
     return {row["pid"]: row for row in seen}
 
 
+# Without the settings that PgBouncer gives to each client anew.
 _STATE = """
     select pg_backend_pid() as pid,
            array(select name from pg_prepared_statements) as names,
-           array(select name from pg_settings where source = 'session' and lower(name) <> all(
-               '{application_name,client_encoding,datestyle,timezone,intervalstyle}'
-           )) as settings  -- without those that PgBouncer gives each client as it left them
+           array(select name from pg_settings
+                 where source = 'session' and setting <> reset_val and lower(name) <> all(
+                     '{application_name,client_encoding,datestyle,timezone,intervalstyle}'
+                 )) as settings
 """
 
 
