@@ -804,17 +804,20 @@ async def regatta(all_boards: Any, url: str, ids: list[int], at_most: int) -> As
         finally:
             under_way.remove(mine)
 
+    async def calm(out: int) -> bool:
+        """Whether no more connections than that are out, and nobody begins another load."""
+        had = len(begun)
+        if pool.checkedout() > out:
+            await asyncio.sleep(0.001)
+            return False
+        await let_pass(1)
+        return len(begun) == had and pool.checkedout() <= out
+
     async def stuck(loading: Any) -> bool:
-        """Whether only the first is under way, and nobody begins another."""
-        had = -1
+        """Whether others wait for the first to come home before they begin."""
         while not loading.done() and not all_begun.is_set():
-            if pool.checkedout() > 1 or len(begun) != had:
-                had = len(begun)
-                await asyncio.sleep(0.001)
-            else:
-                await let_pass(1)
-                if len(begun) == had and pool.checkedout() <= 1:
-                    return loading.cancel() or True
+            if await calm(1):
+                return loading.cancel() or True
         return False
 
     loading = asyncio.ensure_future(all_boards(factory, list(ids), load, at_most))
@@ -834,8 +837,8 @@ async def regatta(all_boards: Any, url: str, ids: list[int], at_most: int) -> As
         factory, list(ids), lambda session, number: load(session, number, ids[2]), at_most - 1
     )
     outcomes = await asyncio.gather(loading, return_exceptions=True)
-    while pool.checkedout() and asyncio.all_tasks() - others:  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
+    while asyncio.all_tasks() - others and not await calm(0):
+        pass
     yield [isinstance(outcomes[0], BaseException), pool.checkedout(), most]
     await engine.dispose()
 
