@@ -92,15 +92,14 @@ async def refuses(make_url: Any, given: Any) -> AsyncIterator[Any]:
 
 async def read_file(to_async: Any, scheme: str, name: str, word: str) -> AsyncIterator[Any]:
     """Put a word into an SQLite file, and read it where the answer's URL leads."""
-    import os
     import sqlite3
     import tempfile
+    from contextlib import chdir
 
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
+    with tempfile.TemporaryDirectory() as folder, chdir(folder):
         with sqlite3.connect(name) as file:
             file.execute("create table log (word text)")
             file.execute("insert into log values (?)", (word,))
@@ -111,7 +110,6 @@ async def read_file(to_async: Any, scheme: str, name: str, word: str) -> AsyncIt
                 yield await connection.scalar(text("select word from log"))
         finally:
             await engine.dispose()
-            os.chdir("/")
 
 
 @lesson.exercise(

@@ -47,8 +47,8 @@ class Doors:
         self._carrying: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        for name, door in self._doors.items():
-            self._servers.append(await self._serve(door, self._lead_to[name]))
+        for name, address in self._lead_to.items():
+            self._servers.append(await self._serve(self._doors[name], address))
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -21,6 +21,7 @@ import asyncpg
 from engineroom.errors import EngineRoomError
 from engineroom.exercises.doors import Address, Doors, addresses
 from engineroom.exercises.isolation import SHOWN
+from engineroom.exercises.lodging import Lodging
 from engineroom.exercises.model import (
     Draw,
     Exercise,
@@ -48,6 +49,8 @@ _TROUBLE_OF_OURS = (
     asyncpg.InternalServerError,
 )
 _SIDES = ("tiny", "pgbouncer", "impostor", "secrets")
+_HOLDS_LINES = {"pgbouncer"}
+"""What connects to the learner's database by itself, where checks count connections."""
 
 
 log = logging.getLogger("engineroom.judge")
@@ -88,14 +91,25 @@ class Bench:
     warden: Warden | None = None
     """Where answers of several benches share a server: who sees to it that each gets its part."""
 
+    ahead: tuple[Exercise, ...] = ()
+    """What one learner will be asked, where answers come one after another: then one process
+    may serve several of them, and has the doors for all."""
+
+    lodging: Lodging = field(init=False)
+    _out_of_reach: set[str] = field(default_factory=set, init=False)
     _witness: Witness | None = field(default=None, init=False)
 
+    def __post_init__(self) -> None:
+        self.lodging = Lodging(self.nursery, renews=bool(self.ahead))
+
     async def close(self) -> None:
+        await self.lodging.close()
         await self.nursery.close()
         await self.leave()
 
     async def leave(self) -> None:
         """Give the place in the lab back."""
+        await self.lodging.close()
         await self.look_away()
         await asyncio.to_thread(self.lease.leave)
 
@@ -128,7 +142,7 @@ class Bench:
         return [note for note in answer["heard"] if note["what"] in ("login", "password", "sql")]
 
     async def lab(self, needs: tuple[str, ...]) -> dict[str, Any]:
-        """The endpoints an exercise needs, started if they are not up."""
+        """The endpoints an exercise needs, and those to come; started if they are not up."""
         if not needs:
             return {}
         joined = await asyncio.to_thread(self.lease.join)
@@ -140,13 +154,17 @@ class Bench:
             )
         endpoint = joined["endpoint"]
         lab = {"url": endpoint["url"], **endpoint["extra"], "server": joined["server"]}
-        for name in needs:
+        later = {name for exercise in self.ahead for name in exercise.needs}
+        for name in sorted({*needs, *later - _HOLDS_LINES - self._out_of_reach}):
             if name.partition(":")[0] in _SIDES:
                 try:
                     side = await asyncio.to_thread(self.lease.use, name)
                 except EngineRoomError as error:
-                    raise NotHere(error.sentence, error.fix) from error
-                lab[name] = {"url": side["url"], **side["extra"]}
+                    if name in needs:
+                        raise NotHere(error.sentence, error.fix) from error
+                    self._out_of_reach.add(name)  # whose exercise it is will say so
+                else:
+                    lab[name] = {"url": side["url"], **side["extra"]}
         return lab
 
 
@@ -162,11 +180,16 @@ async def judge(
     ``meet`` may step in between the check and the subject: so a check itself is tried.
     """
     began = time.monotonic()
+    # One for all rounds: a name that was drawn once is known to the lab's servers from then on.
+    draw = Draw(seed)
     async with bench.turn:
         try:
-            verdict = await _decide(bench, exercise, cells, Draw(seed), meet)
+            verdict = await _decide(bench, exercise, cells, draw, meet)
         except NurseryLost:  # no answer can do that; it is started anew
-            verdict = await _decide(bench, exercise, cells, Draw(seed), meet)
+            verdict = await _decide(bench, exercise, cells, draw, meet)
+        if bench.lodging.renewed and (verdict.status != "passed" or verdict.notes):
+            # Perhaps for what an answer before it did: now in a process of its own.
+            verdict = await _decide(bench, exercise, cells, draw, meet)
     return verdict.model_copy(update={"seconds": round(time.monotonic() - began, 3)})
 
 
@@ -193,14 +216,16 @@ async def _decide(
     if bench.nursery.isolates:
         lead_to = addresses(lab)
         lab, files = _carried(lab)
+    lab = _needed_of(lab, exercise)
     seconds = bench.seconds or exercise.seconds
     subject: Subject | None = None
+    passed = False
     try:
-        subject = await bench.nursery.subject(_for_subject(lab), list(lead_to), files)
+        subject = await bench.lodging.take(_for_subject(lab), list(lead_to), files)
         if meet is not None:
             meet(subject)
         if witness is not None:
-            witness.doors = subject.spare_doors
+            witness.doors = list(subject.spare_doors)
         async with (
             Doors(subject.doors, lead_to),
             _disk_limit(bench, witness, subject),
@@ -219,10 +244,11 @@ async def _decide(
                     raise LabLost()
                 if bench.warden is not None and await bench.warden.disturbed(before):
                     raise Disturbed()
+        passed = verdict.status == "passed"
         return verdict
     finally:
         if subject is not None:
-            await subject.kill()
+            await bench.lodging.give_back(subject, passed=passed)
         if bench.warden is not None:
             await bench.warden.settled()
         if subject is not None and subject.excess:
@@ -414,6 +440,15 @@ def _verdict(exercise: Exercise, status: Status, message: str, **more: Any) -> V
         message=message,
         **more,
     )
+
+
+def _needed_of(lab: dict[str, Any], exercise: Exercise) -> dict[str, Any]:
+    """The lab without the servers that only other exercises need."""
+    return {
+        name: what
+        for name, what in lab.items()
+        if name.partition(":")[0] not in _SIDES or name in exercise.needs
+    }
 
 
 def _for_subject(lab: dict[str, Any]) -> dict[str, Any]:

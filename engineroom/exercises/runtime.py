@@ -22,7 +22,9 @@ import traceback
 import types
 from typing import Any
 
+import engineroom.lab.face as face
 from engineroom.exercises.tools import SubjectLoop, make_clocks_movable, open_sockets, turns
+from engineroom.exercises.traces import Traces
 
 _HEAD = struct.Struct("!I")
 _TEXT_LIMIT = 4000
@@ -61,15 +63,21 @@ class Runtime:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._namespace: dict[str, Any] = {}
+        self._steps: Any = None
+        self._sockets = 0
+        self._traces: Traces | None = None
+        self._begin()
+
+    def _begin(self) -> None:
+        """An empty namespace."""
         # As in a kernel: ``__main__`` has no file, and what looks names up in it finds them.
         main = types.ModuleType("__main__")
         main.__dict__["__builtins__"] = builtins
         sys.modules["__main__"] = main
-        self._namespace: dict[str, Any] = main.__dict__
+        self._namespace = main.__dict__
         # What a kernel adds to Python is there too, and shows nobody anything.
         self._namespace |= {"display": _Nothing(), "get_ipython": _Nothing()}
-        self._steps: Any = None
-        self._sockets = 0
 
     async def serve(self) -> None:
         loop = asyncio.get_running_loop()
@@ -97,7 +105,14 @@ class Runtime:
 
     async def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         match request["op"]:
+            case "renew":
+                self._begin()
+                SubjectLoop.ahead = 0.0  # nothing waits for a moment any more
+                face.use_given(request["lab"])
+                return {}
             case "define":
+                if request["watched"] and self._traces is None:
+                    self._traces = Traces()
                 for number, source in request["cells"]:
                     await self._run(source, f"{CELL} {number}>")
                 return self._look_at(request["answer"])
@@ -117,7 +132,9 @@ class Runtime:
                 await self._finish()
                 await turns()
                 tasks = [task for task in asyncio.all_tasks() if _is_theirs(task)]
-                return plain({"tasks": len(tasks), "connections": open_sockets() - self._sockets})
+                left = {"tasks": len(tasks), "connections": open_sockets() - self._sockets}
+                clean = self._traces is not None and await self._traces.is_as_before()
+                return plain({**left, "clean": clean})
         raise ValueError(request["op"])
 
     async def _next(self, value: Any) -> dict[str, Any]:
@@ -265,8 +282,6 @@ def become_subject(connection: socket.socket) -> None:
     inert.__path__ = []
     sys.modules["checks"] = inert
     builtins.input = _no_input
-    import engineroom.lab.face as face
-
     face.use_given(lab)
     try:
         make_clocks_movable()

@@ -131,6 +131,7 @@ class Nursery:
             await subject.born()
             if self.isolates:
                 await subject.take_doors(doors)
+                subject.files = dict(files)
         except BaseException:
             await subject.kill()
             raise
@@ -207,6 +208,12 @@ class Subject:
         self.doors: dict[str, socket.socket] = {}
         """In a sandbox: where the subject's side of each door leads to, by the door's name."""
         self.spare_doors: list[socket.socket] = []
+        self.files: dict[str, str] = {}
+        """What it was given at its birth, by name."""
+        self.watched = False
+        """Whether it shall be able to tell if its answer left it as it was."""
+        self.clean = False
+        """Whether its last answer left it as it was."""
 
     async def born(self) -> None:
         """Wait until the process is there, or will never be."""
@@ -252,11 +259,17 @@ class Subject:
         if not self._end.done():
             self._end.set_result(how)
 
+    async def renew(self, lab: dict[str, Any]) -> None:
+        """Begin anew, for another answer of the same learner's."""
+        self.kind, self.clean = "", False
+        await self._ask({"op": "renew", "lab": lab})
+
     async def define(self, cells: list[tuple[int, str]], answer: str) -> Outcome:
         """Run the cells; what they define stays in the subject."""
         self.answer = answer
+        told = [list(cell) for cell in cells]
         outcome = await self._ask(
-            {"op": "define", "cells": [list(cell) for cell in cells], "answer": answer}
+            {"op": "define", "cells": told, "answer": answer, "watched": self.watched}
         )
         self.kind = outcome.kind
         return outcome
@@ -292,12 +305,14 @@ class Subject:
     async def left_behind(self) -> dict[str, int]:
         """What still runs or stands open when all is done. Only its word: enough for a note."""
         found = (await self._ask({"op": "left"})).value
-        counts = found if isinstance(found, dict) else {}
-        return {
+        told = found if isinstance(found, dict) else {}
+        counts = {
             name: count
             for name in ("tasks", "connections")
-            if type(count := counts.get(name)) is int and 0 < count < 1000
+            if type(count := told.get(name)) is int and 0 < count < 1000
         }
+        self.clean = told.get("clean") is True and not counts
+        return counts
 
     async def kill(self) -> None:
         """End the process and all that it started."""

@@ -12,6 +12,7 @@ from typing import Any, Self
 from engineroom.exercises.judge import Bench, judge
 from engineroom.exercises.lessons import find_exercise
 from engineroom.exercises.model import Exercise
+from engineroom.exercises.sources import needed
 from engineroom.exercises.subject import Nursery
 from engineroom.grading.reading import Reading
 from engineroom.grading.results import Line
@@ -96,9 +97,17 @@ class Grader:
         return [Line.trouble(work.learner, "ungraded", f"Grading failed: {why}", work.attempt)]
 
     async def _grade_once(self, work: Work) -> list[Line]:
-        bench = Bench(self._nursery, seconds=self.seconds, disk=DISK_LIMIT, warden=self._warden)
+        asked = tuple(map(find_exercise, work.exercises))
+        ahead = tuple(e for e in asked if needed(work.reading.cells_for(e), e.answer, e.id))
+        bench = Bench(
+            self._nursery,
+            seconds=self.seconds,
+            disk=DISK_LIMIT,
+            warden=self._warden,
+            ahead=ahead,
+        )
         try:
-            return [await self._line(bench, work, find_exercise(name)) for name in work.exercises]
+            return [await self._line(bench, work, exercise) for exercise in asked]
         finally:
             leaving = asyncio.ensure_future(bench.leave())
             self._leaving.add(leaving)

@@ -163,7 +163,7 @@ class Witness:
     async def count(self) -> int:
         return len(await self.backends())
 
-    async def emptied(self, patience: float = 3.0) -> int:
+    async def emptied(self, patience: float = 8.0) -> int:
         """How many connections stay once all that were closed are gone; 0 as soon as none is left.
 
         Ask it after the subject's own sockets (``tools.Opened``): a backend whose client has hung
@@ -182,7 +182,11 @@ class Witness:
         return found
 
     async def logins(self) -> int:
-        """How often anybody but the witness has logged in to the learner's database, ever."""
+        """How often anybody but the witness has logged in to the learner's database, ever.
+
+        Never too many; too few only of those that have come and gone between two questions, and
+        of whom the server has not told yet. To be exact about these, let them stand at a gate.
+        """
         assert self._eye is not None
         counted = await self._eye.fetchval(
             "select sessions from pg_catalog.pg_stat_database where datname = $1",
@@ -353,12 +357,13 @@ class Gate:
         self._witness = witness
         self._transaction = transaction
 
-    async def waiting(self) -> int:
-        return sum(b.waits_for == "Lock" for b in await self._witness.backends())
+    async def waiting(self) -> set[int]:
+        """The backends that stand here."""
+        return {b.pid for b in await self._witness.backends() if b.waits_for == "Lock"}
 
     async def reached(self, at_least: int) -> int:
         """Wait until so many stand here (the trial's time limit is the end of patience)."""
-        while (count := await self.waiting()) < at_least:  # noqa: ASYNC110
+        while (count := len(await self.waiting())) < at_least:  # noqa: ASYNC110
             await asyncio.sleep(_POLL)
         return count
 
