@@ -399,10 +399,10 @@ async def at_the_desk(
     from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
     from sqlmodel.ext.asyncio.session import AsyncSession
 
-    from engineroom.exercises.tools import Opened, let_pass
+    from engineroom.exercises.tools import let_pass, open_sockets
 
     gc.disable()  # so that a forgotten session stays forgotten
-    opened = Opened()
+    before = open_sockets()
     engine = create_async_engine(url, pool_size=1, max_overflow=0)
     factory = async_sessionmaker(engine, class_=AsyncSession)
 
@@ -439,11 +439,13 @@ async def at_the_desk(
     pool: Any = engine.pool
     for number, passengers in enumerate(rounds):
         mails = [Mail(number == fails, passenger) for passenger in passengers]
-        yield [[await mail.under_way() for mail in mails], pool.checkedout(), opened.left]
+        told = [await mail.under_way() for mail in mails]
+        yield [told, pool.checkedout(), open_sockets() - before]
         for mail in mails:
             mail.sent.set()
         yield [[await mail.over() for mail in mails], pool.checkedout()]
     await engine.dispose()
+    gc.enable()
 
 
 @lesson.exercise(
@@ -841,6 +843,7 @@ async def regatta(all_boards: Any, url: str, ids: list[int], at_most: int) -> As
         pass
     yield [isinstance(outcomes[0], BaseException), pool.checkedout(), most]
     await engine.dispose()
+    gc.enable()
 
 
 @lesson.exercise(
@@ -2053,6 +2056,7 @@ async def rush_hour(limited: Any, url: str, own: list[Any], stranger: str) -> As
     outcome = await asyncio.gather(limited(engine, "select 1 / 0", 1000), return_exceptions=True)
     yield [isinstance(outcome[0], Exception), engine.pool.checkedout()]  # type: ignore[attr-defined]
     await engine.dispose()
+    gc.enable()
 
 
 @lesson.exercise(
