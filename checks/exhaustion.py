@@ -5,6 +5,7 @@ from contextlib import suppress
 from typing import Any
 
 from engineroom.exercises import Lesson, Objective, Slip, Trial, expect
+from engineroom.exercises.model import SubjectFailed
 
 lesson = Lesson(
     "exhaustion",
@@ -271,11 +272,8 @@ async def look_around(who_holds: Any, url: str) -> AsyncIterator[Any]:
         QUERY = '''
             select distinct a.pid, left(a.query, 200)
             from pg_stat_activity a
-            left join pg_locks held on held.pid = a.pid and held.granted
-            left join pg_locks wanted on not wanted.granted
-                 and wanted.transactionid = held.transactionid
-            where a.usename = current_user and a.pid <> pg_backend_pid()
-              and (wanted.pid is not null or a.state ~ '^idle in')'''
+            left join pg_stat_activity w on a.pid = any(pg_blocking_pids(w.pid))
+            where (w.pid is not null or a.state ~ '^idle in')'''
         async def ask(query, engine):
             dsn = engine.url.set(drivername='postgresql').render_as_string(hide_password=False)
             conn = await asyncpg.connect(dsn)
@@ -310,48 +308,67 @@ async def who_holds(trial: Trial) -> None:
         steps = trial.subject.steps(
             look_around, draw.choice([trial.lab.url, trial.lab.psycopg_url])
         )
-        for holding in ({holder, sleeper, worker, failed}, {worker}):
+        for holding in ({holder, first, sleeper, worker, failed}, {first, worker}):
             named = _named(await steps.next())
             asking = {b.pid for b in await witness.backends()} - set(words)
             rest = {calm, holder, sleeper, failed} - holding
-            for pids, code in ((rest, "EXH-01"), ({first, second}, "EXH-02"), (asking, "EXH-03")):
+            for pids, code in ((rest, "EXH-01"), ({second}, "EXH-02"), (asking, "EXH-03")):
                 expect(not pids & set(named), code)
             order = {sleeper: "EXH-04", worker: "EXH-05", failed: "EXH-06", holder: "EXH-07"}
-            for pid, code in order.items():
+            for pid, code in (order | {first: "EXH-10"}).items():
                 expect(pid in named or pid not in holding, code, _MISSED.get(code, ""))
             expect(all(_only(words, pid, named[pid]) for pid in holding), "EXH-08", _LAST_SAID)
-            for actor in (cast[0], cast[3], cast[6]):
-                await actor.says("rollback")
-            await witness.see(lambda found: sum(b.waits_for == "Lock" for b in found) == 1)
+            expect(await _some_leave(trial, cast), "EXH-09", _TOUCHED)
 
 
-_MISSED = {"EXH-07": "You missed one that another waits for."}
+_MISSED = {
+    "EXH-07": "You missed one that another waits for.",
+    "EXH-10": "One waits, and another waits for it in turn: whoever is waited for holds.",
+}
 _LAST_SAID = "The text beside a pid should be the last statement of that connection."
+_TOUCHED = "Connections were ended, or their statements, while you looked: a list was asked for."
 
 
 async def _quay(trial: Trial, cast: list[Any], words: dict[int, str]) -> None:
-    """One holds, one waits for it; one is idle, one sleeps in a transaction, one failed in it."""
+    """One is idle, one sleeps in a transaction, one failed in it. One holds, the first waits for
+    it; the second waits for that one, for the first and for the worker, who is busy."""
     holder, first, _, sleeper, worker, second, failed = cast
-    await trial.witness.execute("create table berth as select n from generate_series(1, 2) n")
+    await trial.witness.execute("create table berth as select 1 as n")
+    await trial.witness.execute("create table pier ()")
     for actor in cast:
         await actor.says("select 'casting off'")
-    for actor in (holder, sleeper, worker, failed):
+    for actor in (holder, first, sleeper, worker, failed):
         await actor.says("begin")
-    note, take = " -- {}", "select n from public.berth where n = {} for update -- {}"
-    await holder.says(take.format(1, words[holder.pid]))
-    await worker.says(take.format(2, "on the way"))
+    for actor in (worker, first, holder):
+        await actor.says("table public.pier")
+    note, take = " -- {}", "select n from public.berth for update -- {}"
+    await holder.says(take.format(words[holder.pid]))
     await sleeper.says("table public.berth" + note.format(words[sleeper.pid]))
     with suppress(Exception):
         await failed.says("select 1 / 0" + note.format(words[failed.pid]))
     worker.begins("select pg_sleep(600)" + note.format(words[worker.pid]))
-    first.begins(take.format(1, "the first"))
-    second.begins(take.format(2, "the second"))
+    first.begins(take.format(words[first.pid]))
+    second.begins("begin; lock table public.pier")
     await trial.witness.see(
         lambda found: (
             sum(b.waits_for == "Lock" for b in found) == 2
             and any(words[worker.pid] in b.query for b in found)
         )
     )
+
+
+async def _some_leave(trial: Trial, cast: list[Any]) -> bool:
+    """All go who sit idle; whether the others are still there, and do what they did."""
+    holder, first, _, sleeper, worker, second, failed = cast
+    for actor in (holder, sleeper, failed):
+        with suppress(Exception):  # an answer may have ended it
+            await actor.says("rollback")
+    found = await trial.witness.see(
+        lambda found: all(b.state != "active" for b in found if b.pid == first.pid)
+    )
+    states = {backend.pid: backend.state for backend in found}
+    wanted = {first: "idle in transaction", worker: "active", second: "active"}
+    return all(states.get(actor.pid) == wanted.get(actor, "idle") for actor in cast)
 
 
 def _only(words: dict[int, str], pid: int, said: str) -> bool:
@@ -372,47 +389,63 @@ def _named(found: Any) -> dict[int, str]:
 
 
 async def at_the_desk(
-    book: Any, url: str, sailing: int, passengers: list[str], fails: int
+    book: Any, url: str, sailing: int, rounds: list[list[str]], fails: int
 ) -> AsyncIterator[Any]:
-    """Bookings by way of a pool of one; each stands still while its mail goes out."""
+    """Bookings by way of a pool of one; those of a round stand still while their mails go out."""
     import asyncio
+    import gc
 
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
     from sqlmodel.ext.asyncio.session import AsyncSession
 
-    from engineroom.exercises.tools import turns
+    from engineroom.exercises.tools import let_pass, open_sockets
 
+    gc.disable()  # so that a forgotten session stays forgotten
+    before = open_sockets()
     engine = create_async_engine(url, pool_size=1, max_overflow=0)
     factory = async_sessionmaker(engine, class_=AsyncSession)
 
     class Mail:
-        def __init__(self, broken: bool) -> None:
-            self.broken, self.sent = broken, asyncio.Event()
+        def __init__(self, broken: bool, passenger: str) -> None:
+            self.broken, self.sent, self.count = broken, asyncio.Event(), 0
             self.told: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            self.booking = asyncio.ensure_future(book(factory, sailing, passenger, self.notify))
 
         async def notify(self, code: Any) -> None:
+            self.count += 1
             if not self.told.done():
-                self.told.set_result(code)
+                self.told.set_result(code if isinstance(code, str) else [type(code).__name__])
             await self.sent.wait()
             if self.broken:
                 raise RuntimeError("the mail server is away")
             async with factory.begin() as session:
-                await session.execute(text("insert into mail values (:code)"), {"code": code})
+                await session.execute(text("insert into mail values (:code)"), {"code": str(code)})
 
-    for number, passenger in enumerate(passengers):
-        mail = Mail(broken=number == fails)
-        booking = asyncio.ensure_future(book(factory, sailing, passenger, mail.notify))
-        await asyncio.wait({booking, mail.told}, return_when=asyncio.FIRST_COMPLETED)
-        await turns()
-        if booking.done() and not mail.told.done():
-            booking.result()
-        code = mail.told.result() if mail.told.done() else None
-        yield [code, booking.done(), engine.pool.checkedout()]  # type: ignore[attr-defined]
-        mail.sent.set()
-        answers = await asyncio.gather(booking, return_exceptions=mail.broken)
-        yield answers[0] if isinstance(answers[0], str) else None
+        async def under_way(self) -> list[Any]:
+            await asyncio.wait({self.booking, self.told}, return_when=asyncio.FIRST_COMPLETED)
+            await let_pass(1)
+            if not self.told.done():
+                self.booking.result()
+            return [self.told.result() if self.told.done() else None, self.booking.done()]
+
+        async def over(self) -> list[Any]:
+            answers = await asyncio.gather(self.booking, return_exceptions=self.broken)
+            if isinstance(answers[0], Exception):
+                return [None, self.count]
+            kind = type(answers[0]).__name__
+            return [answers[0] if kind == "str" else kind, self.count]
+
+    pool: Any = engine.pool
+    for number, passengers in enumerate(rounds):
+        mails = [Mail(number == fails, passenger) for passenger in passengers]
+        told = [await mail.under_way() for mail in mails]
+        yield [told, pool.checkedout(), open_sockets() - before]
+        for mail in mails:
+            mail.sent.set()
+        yield [[await mail.over() for mail in mails], pool.checkedout()]
     await engine.dispose()
+    gc.enable()
 
 
 @lesson.exercise(
@@ -660,28 +693,54 @@ async def at_the_desk(
     ),
 )
 async def let_go(trial: Trial) -> None:
-    draw, sailing = trial.draw, trial.draw.randint(1, 999)
-    passengers, fails = [f"{draw.word()} O'{draw.word()}" for _ in range(3)], draw.randint(0, 1)
+    draw, sailing, known = trial.draw, trial.draw.randint(1, 999), set[str]()
+    first, second, third = [f"{draw.word()} O'{draw.word()}" for _ in range(3)]
+    rounds, fails = [[first], [second], [third, first]], draw.randint(0, 1)
     await trial.witness.execute(_BOOKINGS)
     url = draw.choice([trial.lab.url, trial.lab.psycopg_url])
-    steps = trial.subject.steps(at_the_desk, url, sailing, passengers, fails)
-    for number, passenger in enumerate(passengers):
-        told, over, out = await steps.next()
-        codes, open_now, _ = await _seen(trial, sailing, passenger)
-        expect(told is not None, "EXH-14", "Nobody was notified.")
-        expect(codes or not open_now, "EXH-11")
-        expect(codes, "EXH-13")
-        expect(not open_now, "EXH-12")
-        expect(not out, "EXH-16", "While the mail went out, a connection of the pool was out too.")
-        expect(not over, "EXH-14", "`book` came to its end before the mail had gone out.")
-        expect(codes == [told], "EXH-14", "The mail had another code than the row in Postgres.")
-        returned = await steps.next()
-        later, _, mails = await _seen(trial, sailing, passenger)
-        expect(later == codes, "EXH-15")
-        sent = number == fails or (mails and returned == told)
-        expect(sent, "EXH-14", "`book` returned another code than the mail had.")
+    steps = trial.subject.steps(at_the_desk, url, sailing, rounds, fails)
+    for number, passengers in enumerate(rounds):
+        told = await _while_mails_go_out(trial, await steps.next(), sailing, passengers, known)
+        answers, out = await steps.next()
+        later, _ = await _seen(trial, sailing, passengers, known)
+        expect(all(len(codes) <= 1 for codes in later), "EXH-14", _TWICE.format("rows"))
+        expect(later == [[code] for code in told], "EXH-15")
+        expect(not out, "EXH-17", _STILL_OUT)
+        mails = {row["code"] for row in await trial.witness.fetch("table public.mail")}
+        for code, (returned, count) in zip(told, answers, strict=True):
+            excused = number == fails
+            expect(excused or count == 1, "EXH-14", _TWICE.format("mails"))
+            ended = returned == code and (excused or code in mails)
+            text = _UNSAID if excused else _OTHER_CODE
+            expect(ended or (excused and returned is None), "EXH-14", text)
+        known.update(told)
 
 
+async def _while_mails_go_out(
+    trial: Trial, seen: Any, sailing: int, passengers: list[str], known: set[str]
+) -> list[str]:
+    """Everybody sees each booking, and nothing is held. The codes in the mails."""
+    mails, out, sockets = seen
+    told, over = zip(*mails, strict=True)
+    codes, open_now = await _seen(trial, sailing, passengers, known)
+    expect(None not in told, "EXH-14", "Nobody was notified.")
+    expect(all(codes) or not open_now, "EXH-11")
+    expect(all(codes), "EXH-13")
+    expect(not open_now, "EXH-12")
+    expect(not out, "EXH-16", "While the mail went out, a connection of the pool was out too.")
+    expect(sockets == 1, "EXH-16", "While the mail went out, you had connections of another pool.")
+    expect(not any(over), "EXH-14", "`book` came to its end before the mail had gone out.")
+    for code in told:
+        given = f"`notify` was given something of type {code[0]}, and the code is a text."
+        expect(isinstance(code, str), "EXH-14", given)
+    expect(codes == [[code] for code in told], "EXH-14", "The mail had another code than the row.")
+    return list(told)
+
+
+_TWICE = "One booking, and there were several {}."
+_STILL_OUT = "It was over, and the connection was still out of the pool."
+_UNSAID = "The mail failed, and `book` neither raised nor returned the code."
+_OTHER_CODE = "`book` returned another code than the mail had."
 _BOOKINGS = """
     create table booking (
         id serial primary key, sailing_id int not null, passenger text not null,
@@ -690,23 +749,25 @@ _BOOKINGS = """
 """
 
 
-async def _seen(trial: Trial, sailing: int, passenger: str) -> tuple[list[str], bool, bool]:
-    """The codes that everybody can read, whether a transaction is open, whether mail went out."""
+async def _seen(
+    trial: Trial, sailing: int, passengers: list[str], known: set[str]
+) -> tuple[list[list[str]], bool]:
+    """The new codes of each passenger that everybody can read; whether a transaction is open."""
     rows = await trial.witness.fetch(
-        "select code, exists (select from public.mail m where m.code = b.code) as sent"
-        " from public.booking b where sailing_id = $1 and passenger = $2",
-        sailing,
-        passenger,
+        "select passenger, code from public.booking where sailing_id = $1 order by id", sailing
     )
-    open_now = any(backend.in_transaction for backend in await trial.witness.backends())
-    return [row["code"] for row in rows], open_now, all(row["sent"] for row in rows)
+    codes = [
+        [row["code"] for row in rows if row["passenger"] == name and row["code"] not in known]
+        for name in passengers
+    ]
+    return codes, any(backend.in_transaction for backend in await trial.witness.backends())
 
 
 # -- all_boards ----------------------------------------------------------------------------
 
 
 async def regatta(all_boards: Any, url: str, ids: list[int], at_most: int) -> AsyncIterator[Any]:
-    """Load all boards: once through a gate, once when one of them fails."""
+    """Load all boards: first through a gate, then none and one, then with one that fails."""
     import asyncio
     import gc
 
@@ -719,41 +780,72 @@ async def regatta(all_boards: Any, url: str, ids: list[int], at_most: int) -> As
     gc.disable()  # so that a forgotten session stays forgotten
     engine = create_async_engine(url, pool_size=len(ids), max_overflow=0)
     factory = async_sessionmaker(engine, class_=AsyncSession)
+    pool: Any = engine.pool
     begun: list[int] = []
-    second = asyncio.Event()
+    sessions: list[Any] = []
+    under_way: set[Any] = set()
+    most = 0
+    all_begun = asyncio.Event()
 
-    async def load(session: Any, number: int) -> Any:
+    async def load(session: Any, number: int, fails: int | None = None) -> Any:
+        nonlocal most
         begun.append(number)
-        await session.exec(text("select * from gate"))
-        if number == ids[0]:
-            await second.wait()  # the first is not the first to come home
-        found = await session.exec(
-            text("select column2 from board where id = :id"), params={"id": number}
-        )
-        if number == ids[1]:
-            second.set()
-        return found.scalar_one()
+        sessions.append(session)
+        under_way.add(mine := object())
+        most = max(most, len(under_way))
+        try:
+            await session.exec(text("select * from gate"))
+            if number == fails:
+                raise LookupError("there is no such board")
+            found = await session.exec(
+                text("select column2 from board where id = :id"), params={"id": number}
+            )
+            if len(begun) >= len(ids):
+                all_begun.set()
+            if number == ids[0]:
+                await all_begun.wait()  # the first takes its time
+            return found.scalar_one()
+        finally:
+            under_way.remove(mine)
+
+    async def calm(out: int) -> bool:
+        """Whether no more connections than that are out, and nobody begins another load."""
+        had = len(begun)
+        if pool.checkedout() > out:
+            await asyncio.sleep(0.001)
+            return False
+        await let_pass(1)
+        return len(begun) == had and pool.checkedout() <= out
+
+    async def stuck(loading: Any) -> bool:
+        """Whether others wait for the first to come home before they begin."""
+        while not loading.done() and not all_begun.is_set():
+            if await calm(1):
+                return loading.cancel() or True
+        return False
 
     loading = asyncio.ensure_future(all_boards(factory, list(ids), load, at_most))
     await let_pass(1)
-    yield [len(begun), engine.pool.checkedout()]  # type: ignore[attr-defined]
-    yield [await loading, engine.pool.checkedout()]  # type: ignore[attr-defined]
+    if loading.done() and not begun:
+        loading.result()
+    yield [len(begun), pool.checkedout()]
+    yield await stuck(loading)
+    found = await loading
+    yield [found, pool.checkedout(), most, len(begun), len({id(each) for each in sessions})]
+    few = [all_boards(factory, ids[:count], load, at_most) for count in (0, 1)]
+    answers = await asyncio.gather(*few, return_exceptions=True)
+    yield [type(a).__name__ if isinstance(a, Exception) else a for a in answers]
 
-    async def load_or_fail(session: Any, number: int) -> Any:
-        await session.exec(text("select * from gate"))
-        if number == ids[2]:
-            raise LookupError("there is no such board")
-        return number
-
-    others = asyncio.all_tasks()
-    outcome = await asyncio.gather(
-        all_boards(factory, list(ids), load_or_fail, at_most), return_exceptions=True
+    others, most = asyncio.all_tasks(), 0
+    loading = all_boards(
+        factory, list(ids), lambda session, number: load(session, number, ids[2]), at_most - 1
     )
-    pool: Any = engine.pool
-    while pool.checkedout() and asyncio.all_tasks() - others:  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
-    yield [isinstance(outcome[0], BaseException), pool.checkedout()]
+    outcomes = await asyncio.gather(loading, return_exceptions=True)
+    while asyncio.all_tasks() - others and not await calm(0):
+        pass
+    yield [isinstance(outcomes[0], BaseException), pool.checkedout(), most]
     await engine.dispose()
+    gc.enable()
 
 
 @lesson.exercise(
@@ -944,48 +1036,94 @@ async def regatta(all_boards: Any, url: str, ids: list[int], at_most: int) -> As
         import asyncio
         from functools import partial
         from sqlalchemy.ext.asyncio import async_scoped_session
-        async def in_batches(pause, factory, ids, load, at_most):
-            scoped = async_scoped_session(factory, scopefunc=asyncio.current_task)
+        async def scoped(make_turn, factory, ids, load, at_most):
+            turn = make_turn(at_most)
+            sessions = async_scoped_session(factory, scopefunc=asyncio.current_task)
             async def one(id):
-                try:
-                    return await load(scoped(), id)
-                finally:
-                    await scoped.remove()
-            found = []
-            for start in range(0, len(ids), at_most):
-                batch = [one(id) for id in ids[start:start + at_most]]
-                done = await asyncio.gather(*batch, return_exceptions=True)
-                for value in done:
-                    if isinstance(value, BaseException):
-                        raise value
-                found += done
-            return tuple(found)
-        all_boards = partial(in_batches, 0)
+                async with turn:
+                    try:
+                        return await load(sessions(), id)
+                    finally:
+                        await sessions.remove()
+            done = await asyncio.gather(*map(one, ids), return_exceptions=True)
+            for value in done:
+                if isinstance(value, BaseException):
+                    raise value
+            return tuple(done)
+        all_boards = partial(scoped, asyncio.BoundedSemaphore)
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            async def one(id):
+                async with factory() as session:
+                    return await load(session, id)
+            tasks, running = [], set()
+            for id in ids:
+                if len(running) == at_most:
+                    _, running = await asyncio.wait(
+                        running, return_when=asyncio.FIRST_COMPLETED)
+                tasks.append(asyncio.create_task(one(id)))
+                running.add(tasks[-1])
+            return [await task for task in tasks]
         """,
     ),
 )
 async def all_boards(trial: Trial) -> None:
     draw, at_most = trial.draw, trial.draw.randint(2, 4)
     words = {number: draw.word() for number in draw.sample(range(1, 1000), at_most * 2 + 1)}
+    boards, ids = list(words.values()), list(words)
+    boards[-1] = words[ids[-1]] = ""  # an empty board is a board
     values = ", ".join(f"({number}, '{word}')" for number, word in words.items())
     await trial.witness.execute(f"create table board as values {values}")
     await trial.witness.execute("alter table public.board rename column1 to id")
     url = draw.choice([trial.lab.url, trial.lab.psycopg_url])
     async with trial.witness.gate() as gate:
-        steps = trial.subject.steps(regatta, url, list(words), at_most)
-        begun, out = await steps.next()
-        expect(begun <= out, "EXH-23")
-        expect(out <= at_most, "EXH-21", f"{out} loads were under way at once, not {at_most}.")
-        few = f"{out} of {at_most} loads were under way, and others waited."
-        expect(out == at_most, "EXH-22", few if out > 1 else "")
+        steps = trial.subject.steps(regatta, url, ids, at_most)
+        _as_many(await steps.next(), at_most)
         expect(await gate.reached(at_most) == at_most, "EXH-21")
         await gate.open()
-        found, out = await steps.next()
-    expect(not out, "EXH-24", "All loads had their answer, and connections were still out.")
-    expect(found == list(words.values()), "EXH-25", "The boards came in another order, or others.")
-    failed, out = await steps.next()
+        expect(not await steps.next(), "EXH-22", _IN_ROUNDS)
+    _one_each(await steps.next(), boards, at_most)
+    _none_and_one(await steps.next(), boards[:1])
+    failed, out, most = await steps.next()
     expect(not out, "EXH-24")
     expect(failed, "EXH-26", "A board could not be loaded, and `all_boards` said nothing of it.")
+    expect(most < at_most, "EXH-21", _TOO_MANY.format(most, at_most - 1))
+
+
+def _as_many(seen: Any, at_most: int) -> None:
+    """Before the gate: how many loads have begun, and have a connection."""
+    begun, out = seen
+    expect(begun, "EXH-22", "No load was begun.")
+    expect(begun <= out, "EXH-23")
+    expect(out <= at_most, "EXH-21", _TOO_MANY.format(out, at_most))
+    few = f"{out} of {at_most} loads were under way, and others waited."
+    expect(out == at_most, "EXH-22", few if out > 1 else "")
+
+
+def _one_each(seen: Any, boards: list[str], at_most: int) -> None:
+    """When all are home: one load and one session a board."""
+    found, out, most, begun, sessions = seen
+    expect(not out, "EXH-24", "All loads had their answer, and connections were still out.")
+    expect(most <= at_most, "EXH-21", _TOO_MANY.format(most, at_most))
+    expect(begun == len(boards), "EXH-25", f"{begun} loads for {len(boards)} boards: one each.")
+    expect(sessions == begun, "EXH-23", _IN_TURN)
+    expect(found == boards, "EXH-25", "The boards came in another order, or others.")
+
+
+_IN_TURN = "Some loads had the same session, one after the other: each was to have its own."
+_TOO_MANY = "{} loads were under way at once, not {}."
+_IN_ROUNDS = (
+    "One load took its time, the others were done, and the next did not begin: there was work, "
+    "and a free place."
+)
+
+
+def _none_and_one(answers: Any, one: list[str]) -> None:
+    for wanted, found in zip(([], one), answers, strict=True):
+        text = f"With {len(wanted)} ids there are {len(wanted)} boards, and you had {found}."
+        expect(found == wanted, "EXH-25", text)
 
 
 # -- fair_share ----------------------------------------------------------------------------
@@ -1151,6 +1289,19 @@ async def fill(_: Any, url: str, size: int, overflow: int, processes: int) -> As
             return keep, each - keep
         fair_share = partial(share, 1)
         """,
+        """
+        from typing import NamedTuple
+        class Share(NamedTuple):
+            pool_size: int
+            max_overflow: int = 0
+        class NotEnough(ValueError):
+            pass
+        def fair_share(max_connections, reserved=3, others=0, instances=1, workers=1):
+            each, _ = divmod((max_connections - reserved - others) // instances, workers)
+            if each <= 0:
+                raise NotEnough(each)
+            return Share(each)
+        """,
     ),
 )
 async def fair_share(trial: Trial) -> None:
@@ -1158,7 +1309,7 @@ async def fair_share(trial: Trial) -> None:
     others, instances, workers = trial.draw.choice([(2, 2, 2), (3, 2, 2), (2, 2, 3), (2, 3, 2)])
     async with trial.witness.actors(tiny["url"], others, alone=True) as cast:
         plan = (tiny["max_connections"], _RESERVED, others, instances, workers)
-        size, overflow = _pair(await subject.value("fair_share", *plan))
+        size, overflow = await _share(trial, plan)
         steps = subject.steps(fill, tiny["url"], size, overflow, instances * workers)
         refused = await steps.next()
         held = len(await cast[0].asks(_OURS)) - others
@@ -1166,8 +1317,8 @@ async def fair_share(trial: Trial) -> None:
         expect(held == (size + overflow) * instances * workers, "EXH-36", "Pools were not filled.")
         expect(plan[0] - _RESERVED - others - held < instances * workers, "EXH-33")
     for plan, each in _plans(trial):
-        if each:
-            size, overflow = _pair(await subject.value("fair_share", *plan))
+        if each > 0:
+            size, overflow = await _share(trial, plan)
             expect(size + overflow <= each, *_too_much(plan, size, overflow))
             expect(size + overflow == each, "EXH-33")
         else:
@@ -1179,10 +1330,20 @@ _RESERVED = 3
 """Slots that Postgres keeps for administrators, unless told otherwise."""
 _Plan = tuple[int, int, int, int, int]
 _NO_PLAN = "There were fewer slots than processes, and you had a plan: raise a ValueError."
+_A_PLAN = (
+    "You raised a ValueError, and there was one for each process: {} slots, {} reserved, {} taken "
+    "by others, {} instances of {} workers."
+)
 _OURS = "select pid from pg_catalog.pg_stat_activity where usename = current_user"
 
 
-def _pair(value: Any) -> tuple[int, int]:
+async def _share(trial: Trial, plan: _Plan) -> tuple[int, int]:
+    """The answer's share, for a plan that has one connection for each process at least."""
+    outcome = await trial.subject.call("fair_share", *plan)
+    if outcome.failure is not None:
+        expect(not outcome.failure.is_a("ValueError"), "EXH-38", _A_PLAN.format(*plan))
+        raise SubjectFailed(outcome.failure)
+    value = outcome.value
     whole = isinstance(value, list) and [type(n) for n in value] == [int, int]
     expect(whole, "EXH-36", "`fair_share` should return two whole numbers.")
     size, overflow = value
@@ -1206,17 +1367,28 @@ def _too_much(plan: _Plan, size: int, overflow: int) -> tuple[str, str]:
 
 
 def _plans(trial: Trial) -> list[tuple[_Plan, int]]:
-    """Plans for larger servers, the share in each of them, and two for which there is none."""
+    """Plans for larger servers, the share in each of them, and some for which there is none."""
     draw = trial.draw
     plans: list[tuple[_Plan, int]] = []
-    for number in range(10):
+    while (number := len(plans)) < 12:
         instances, workers = draw.randint(2, 6), draw.randint(2, 8)
-        processes, each = instances * workers, draw.randint(3, 15) if number > 4 else number // 2
-        left = processes * each + (processes - 1 if number % 2 else draw.randint(0, processes - 1))
+        processes = instances * workers
+        each = (-2, 0, 0, 1, 1, 1, 2, 2)[number] if number < 8 else draw.randint(3, 40)
+        left = processes * each + (processes - 1, 0, draw.randint(0, processes - 1))[number % 3]
         reserved, others = draw.randint(processes, processes + 9), draw.randint(processes, 60)
-        plans.append(((left + reserved + others, reserved, others, instances, workers), each))
+        plan = (left + reserved + others, reserved, others, instances, workers)
+        if _telling(plan):
+            plans.append((plan, each))
     draw.shuffle(plans)
     return plans
+
+
+def _telling(plan: _Plan) -> bool:
+    """Whether a share that is too large tells what was forgotten."""
+    total, reserved, others, instances, workers = plan
+    left = total - reserved - others
+    slots = {(total - kept) // (instances * workers) for kept in (0, reserved, others)}
+    return not slots & {left // instances, left // workers}
 
 
 # -- bouncer -------------------------------------------------------------------------------
@@ -1227,8 +1399,11 @@ async def two_apps(bouncer_engine: Any, url: str, codes: list[str]) -> AsyncIter
     import asyncio
 
     from sqlalchemy import event, text
+    from sqlalchemy.ext.asyncio import AsyncEngine
 
     engines = [bouncer_engine(url) for _ in range(2)]
+    strangers = [type(e).__name__ for e in engines if not isinstance(e, AsyncEngine)]
+    yield strangers
     asked: dict[str, Any] = {}
 
     def note(dialect: Any, record: Any, cargs: Any, cparams: Any) -> None:
@@ -1242,6 +1417,9 @@ async def two_apps(bouncer_engine: Any, url: str, codes: list[str]) -> AsyncIter
     async def task(engine: Any, mine: list[str]) -> list[Any]:
         found = []
         async with engine.connect() as connection:
+            if mine is shares[0] and engine.dialect.driver == "psycopg":  # it counts to a threshold
+                for number in range(120):
+                    await connection.scalar(count, {"one": number, "two": 1})
             for number, code in enumerate(mine):
                 found.append(await connection.scalar(sell, {"code": code}))
                 sums = await connection.scalar(count, {"one": number, "two": len(mine)})
@@ -1357,8 +1535,8 @@ async def two_apps(bouncer_engine: Any, url: str, codes: list[str]) -> AsyncIter
         Slip(
             "psycopg_default",
             "EXH-44",
-            "From the sixth execution of a statement on, psycopg prepares it by name too, and that "
-            "name was taken.",
+            "psycopg prepares a statement by name too, once it was executed often enough (five "
+            "times, unless told otherwise), and that name was taken.",
             (
                 """
                 def bouncer_engine(url):
@@ -1426,6 +1604,8 @@ async def bouncer(trial: Trial) -> None:
     async with witness.actors(url, trial.lab.pgbouncer["default_pool_size"]) as cast:
         before = await _on_each(cast, *_TAKEN)
         steps = trial.subject.steps(two_apps, url, codes)
+        strangers = await steps.next()
+        expect(not strangers, "EXH-49", f"An async engine was asked for, not this: {strangers}.")
         named, other_cache = await steps.next()
         expect("_pg3_" not in named, "EXH-44")
         text = _ELSEWHERE if "does not exist" in named else ""
@@ -1435,10 +1615,19 @@ async def bouncer(trial: Trial) -> None:
     pids, deals = await _sold(trial, codes)
     expect(pids <= set(before), "EXH-46", "Postgres saw you on connections other than PgBouncer's.")
     expect(max(map(len, deals.values())) == 1, "EXH-48", _MIXED)
+    _as_they_were(before, after)
+
+
+def _as_they_were(before: dict[int, Any], after: dict[int, Any]) -> None:
+    """Whether the server connections hold what they held: others' statements, and no settings."""
     expect(all(set(seen["names"]) <= _NAMES for seen in after.values()), "EXH-43")
     expect(all(set(seen["names"]) == _NAMES for seen in after.values()), "EXH-47", _SWEPT)
+    held = {name for seen in before.values() for name in seen["settings"]}
+    left = {name for seen in after.values() for name in seen["settings"]} - held
+    expect(not left, "EXH-50", _SET.format(", ".join(sorted(left))))
 
 
+_SET = "Strangers now have a setting of yours: {}."
 _WRONGLY = "A request was answered wrongly."
 _MIXED = "Postgres saw several tasks in one and the same transaction: they shared a connection."
 _SWEPT = "Statements that other clients had prepared there were gone."
@@ -1470,9 +1659,14 @@ async def _on_each(cast: list[Any], *statements: str) -> dict[int, Any]:
     return {row["pid"]: row for row in seen}
 
 
+# Without the settings that PgBouncer gives to each client anew.
 _STATE = """
-    select pg_backend_pid() as pid, current_setting('statement_timeout') as patience,
-           array(select name from pg_prepared_statements) as names
+    select pg_backend_pid() as pid,
+           array(select name from pg_prepared_statements) as names,
+           array(select name from pg_settings
+                 where source = 'session' and setting <> reset_val and lower(name) <> all(
+                     '{application_name,client_encoding,datestyle,timezone,intervalstyle}'
+                 )) as settings
 """
 
 
@@ -1488,27 +1682,45 @@ async def bad_day(triage: Any, troubles: list[Any], order: list[int]) -> AsyncIt
 
     from engineroom.exercises.tools import let_pass, turns
 
-    met: list[BaseException] = []
-    for kind, _, (url, *statements) in troubles:
-        if kind == "late":
-            met.append(TimeoutError("the harbour did not answer in time"))
-            continue
-        engine = create_async_engine(url, pool_size=1, max_overflow=0)
+    urls = {url for *_, (url, *_) in troubles if url}
+    engines = {url: create_async_engine(url, pool_size=1, max_overflow=0) for url in urls}
+
+    async def meet(kind: str, url: str, *statements: str) -> None:
+        async with engines[url].connect() as connection:
+            if kind == "pool":
+                waiting = asyncio.ensure_future(engines[url].connect().start())
+                await turns()
+                await let_pass(30)
+                await waiting
+            if kind == "misuse":
+                await connection.begin()
+                await connection.begin()
+            for statement in statements:
+                words = {"words": "FATAL: password authentication failed: too many clients already"}
+                await connection.execute(text(statement), words if ":words" in statement else {})
+
+    def of_role(full: Any) -> Any:
+        """The refusal of a role that has its limit: like that of a full server, in other words."""
+        limit = 'too many connections for role "ferry"'
+        said = str(full.orig).replace("sorry, too many clients already", limit)
+        return type(full)(None, None, type(full.orig)(said))
+
+    met: list[Any] = []
+    for kind, _, where in troubles:
         try:
-            async with engine.connect() as connection:
-                if kind == "pool":
-                    waiting = asyncio.ensure_future(engine.connect().start())
-                    await turns()
-                    await let_pass(30)
-                    await waiting
-                for statement in statements:
-                    await connection.execute(text(statement))
+            if kind == "late":
+                raise TimeoutError("the harbour did not answer in time")
+            if kind == "role":
+                raise of_role(met[-1])
+            await meet(kind, *where)
         except Exception as error:
             met.append(error)
-        await engine.dispose()
         if len(met) in (2, 4):
             yield len(met)
-    yield [triage(met[number]) for number in order]
+    for engine in engines.values():
+        await engine.dispose()
+    words = [triage(met[number]) for number in order]
+    yield [str.__str__(word) if isinstance(word, str) else repr(word)[:30] for word in words]
 
 
 @lesson.exercise(
@@ -1705,6 +1917,29 @@ async def bad_day(triage: Any, troubles: list[Any], order: list[int]) -> AsyncIt
             return 'server' if ' slots ' in str(error) or 'too many' in str(error) else 'other'
         triage = partial(word)
         """,
+        """
+        from enum import StrEnum
+        from sqlalchemy.exc import DBAPIError, TimeoutError
+        class Refusal(StrEnum):
+            POOL = 'pool'
+            SERVER = 'server'
+            PASSWORD = 'password'
+            OTHER = 'other'
+        WORDS = {Refusal.SERVER: ('connection slots', 'too many clients', 'connections for role'),
+                 Refusal.PASSWORD: ('password authentication failed',)}
+        def triage(error):
+            match error:
+                case TimeoutError():
+                    return Refusal.POOL
+                case DBAPIError(orig=orig) if getattr(orig, 'sqlstate', None):
+                    states = {'53300': Refusal.SERVER, '28P01': Refusal.PASSWORD}
+                    return states.get(orig.sqlstate, Refusal.OTHER)
+                case DBAPIError(orig=orig):
+                    for refusal, words in WORDS.items():
+                        if any(word in str(orig) for word in words):
+                            return refusal
+            return Refusal.OTHER
+        """,
     ),
 )
 async def triage(trial: Trial) -> None:
@@ -1728,15 +1963,16 @@ def _review(words: dict[tuple[str, str], tuple[str, Any]]) -> None:
         expect(trouble[0] not in ("slow", "late") or words[trouble][1] != "pool", "EXH-51")
     kinds = {driver: {kind for kind, d in wrong if d == driver} for _, driver in words}
     expect("pool" not in kinds["asyncpg"] & kinds["psycopg"], "EXH-55", _TOLD["pool"] + ": `pool`.")
-    expect(kinds["psycopg"] <= kinds["asyncpg"], "EXH-53")
+    expect(kinds["psycopg"] - {"role"} <= kinds["asyncpg"], "EXH-53")
     expect("reserved" not in kinds["asyncpg"] or "sorry" in kinds["asyncpg"], "EXH-52")
     expect("password" not in kinds["asyncpg"], "EXH-54")
     for trouble in sorted(wrong):
         wanted, said = words[trouble]
         text = f"{_TOLD[trouble[0]]}: that is `{wanted}`, and you said {str(said)[:30]!r}."
-        expect(False, "EXH-55", text)
+        expect(False, _PAGES.get(trouble[0], "EXH-55"), text)
 
 
+_PAGES = {"role": "EXH-52", "note": "EXH-56", "memory": "EXH-57", "misuse": "EXH-57"}
 _TOLD = {
     "reserved": "The remaining connection slots of Postgres were reserved",
     "sorry": "Postgres had too many clients already",
@@ -1746,6 +1982,10 @@ _TOLD = {
     "database": "There was no such database",
     "table": "There was no such table",
     "late": "Python's own time ran out, and nobody had asked the pool",
+    "role": "Your role had too many connections, and psycopg said so",
+    "note": "Somebody noted a refused password in a table that is not there",
+    "memory": "Postgres had no memory for a statement (SQLSTATE 53200)",
+    "misuse": "SQLAlchemy was asked to begin a transaction twice",
 }
 
 
@@ -1758,6 +1998,7 @@ def _troubles(trial: Trial) -> list[Any]:
     )
     for kind in ("reserved", "sorry"):
         found += [(kind, driver, [small], "server") for driver, _, small in both]
+    found.append(("role", "psycopg", [""], "server"))  # it is made of the one before
     for driver, url, _ in both:
         stranger = url.replace(lab.password, trial.draw.word(), 1)
         slow = ["set local statement_timeout = 1", "select pg_sleep(600)"]
@@ -1767,8 +2008,13 @@ def _troubles(trial: Trial) -> list[Any]:
             ("slow", driver, [url, *slow], "other"),
             ("database", driver, [url + trial.draw.word()], "other"),
             ("table", driver, [url, "table " + trial.draw.word()], "other"),
+            ("note", driver, [url, "insert into nowhere values (:words)"], "other"),
+            ("memory", driver, [url, _NO_MEMORY], "other"),
         ]
-    return [*found, ("late", "", [""], "other")]
+    return [*found, ("misuse", "", [lab.url], "other"), ("late", "", [""], "other")]
+
+
+_NO_MEMORY = "do $$ begin raise 'out of memory' using errcode = '53200'; end $$"
 
 
 # -- own_limit -----------------------------------------------------------------------------
@@ -1812,6 +2058,7 @@ async def rush_hour(limited: Any, url: str, own: list[Any], stranger: str) -> As
     outcome = await asyncio.gather(limited(engine, "select 1 / 0", 1000), return_exceptions=True)
     yield [isinstance(outcome[0], Exception), engine.pool.checkedout()]  # type: ignore[attr-defined]
     await engine.dispose()
+    gc.enable()
 
 
 @lesson.exercise(
@@ -1943,7 +2190,7 @@ async def own_limit(trial: Trial) -> None:
     witness, draw, pooler = trial.witness, trial.draw, trial.lab.pgbouncer
     own = {draw.word(): limit for limit in draw.sample(range(20_000, 60_000), 4)}
     stranger, url = draw.word(), draw.choice([pooler["url"], pooler["psycopg_url"]])
-    await witness.execute("create table noted (word text, patience int)")
+    await witness.execute("create table noted (word text, patience int, n int)")
     asked = [(_NOTE.format(word), limit) for word, limit in own.items()]
     async with witness.actors(pooler["url"], pooler["default_pool_size"]) as cast:
         steps = trial.subject.steps(rush_hour, url, asked, _NOTE.format(stranger))
@@ -1951,12 +2198,14 @@ async def own_limit(trial: Trial) -> None:
         for actor in cast[1:]:  # so that all that comes now shares one server connection
             await actor.says("begin", "select 1")
         returned, out = await steps.next()
-        noted = {r["word"]: r["patience"] for r in await witness.fetch("table public.noted")}
+        rows = await witness.fetch("table public.noted")
+        noted = {row["word"]: row["patience"] for row in rows}
         expect(noted.pop(stranger, None) == 0, "EXH-61")
         expect(set(noted) == set(own), "EXH-63")
         expect(any(noted.values()), "EXH-62")
         expect(noted == own, "EXH-64", "Postgres had another limit in force than was asked for.")
-        expect(returned == [[[word]] for word in own], "EXH-65", _ROWS)
+        expect(len(rows) == 2 * len(own) + 2, "EXH-65", "The statement ran more than once.")
+        expect(returned == [[[1, word], [2, word]] for word in own], "EXH-65", _ROWS)
         expect(not out, "EXH-66", _OUT)
         failed, out = await steps.next()
         expect(failed, "EXH-65", "The statement failed, and `limited` said nothing of it.")
@@ -1964,14 +2213,19 @@ async def own_limit(trial: Trial) -> None:
         for actor in cast[1:]:
             await actor.says("commit")
         seen = await _on_each(cast)
-    expect(all(state["patience"] == "0" for state in seen.values()), "EXH-61")
+    left = {name for state in seen.values() for name in state["settings"]}
+    expect(
+        not left,
+        "EXH-61",
+        "" if "statement_timeout" in left else _SET.format(", ".join(sorted(left))),
+    )
 
 
 _ROWS = "The rows that the statement returns were asked for, each as a tuple."
 _OUT = "It was over, and the connection was still out of the pool."
 _NOTE = (
-    "insert into noted select '{}', cast(setting as int) from pg_settings"
-    " where name = 'statement_timeout' returning word"
+    "insert into noted select '{}', cast(setting as int), n from pg_settings, generate_series(1, 2)"
+    " as n where name = 'statement_timeout' returning n, word"
 )
 
 
@@ -1994,8 +2248,10 @@ lesson.codes |= {
     "connection, and collect what it gives.",
     "EXH-08": "The column `query` of `pg_stat_activity` has the last statement of each connection, "
     "also when it is over.",
-    "EXH-09": "A list of pairs was asked for, each connection once. A join may bring one up twice; "
-    "`distinct`, or a set, does not.",
+    "EXH-09": "A list of pairs was asked for, each connection once, and nothing done to them. A "
+    "join may bring one up twice; `distinct`, or a set, does not.",
+    "EXH-10": "`pg_blocking_pids` gives an array: whoever waits may wait for several at once, and "
+    "one of these may wait itself. `unnest`, or `= any(...)`, takes all of them.",
     "EXH-11": "A mail takes seconds. For so long the transaction was open: the connection was out "
     "of the pool, its locks were held, and nobody saw the booking. Look at `pg_stat_activity` "
     "while it waits. Leave the transaction's block first, then send.",
@@ -2004,16 +2260,20 @@ lesson.codes |= {
     "EXH-13": "`session.add` sends nothing. A mail about a booking that may yet fail cannot be "
     "taken back. Commit first.",
     "EXH-14": "The code in the mail, the code that is returned and the code of the row have to be "
-    "the same, and `book` has to await the mail.",
+    "the same, and `book` has to await the mail, once. Another booking may come in between: the "
+    "code has to be that of *your* row, not of the last one, or of the passenger's first.",
     "EXH-15": "The passenger has a seat, whatever the mail server thinks. Leave the row alone when "
     "`notify` fails.",
     "EXH-16": "No transaction was open, but a connection was still out of the pool: `connect()` "
     "and AUTOCOMMIT keep it until they are closed. `engine.pool.checkedout()` shows it. Close "
-    "before the mail.",
+    "before the mail. (An engine of your own would keep one too; `factory` has all you need.)",
+    "EXH-17": "A session that nobody closes keeps its connection, and with a pool of one nobody "
+    "books after that. A block closes it, however it is left.",
     "EXH-21": "More loads ran at once than `at_most`. The limit has to be one object for all of "
     "them: one semaphore, made before the tasks.",
     "EXH-22": "Fewer loads ran at once than `at_most` allows. Start them as tasks and let a "
-    "semaphore count, or let so many workers take from one list.",
+    "semaphore count, or let so many workers take from one list. Rounds (`gather` for so many, "
+    "then for the next) wait for the slowest of each.",
     "EXH-23": "A session is for one task at a time: `This session is provisioning a new "
     "connection; concurrent operations are not permitted`. Give each load one of its own.",
     "EXH-24": "A session that nobody closes keeps its connection. `async with factory() as "
@@ -2036,6 +2296,8 @@ lesson.codes |= {
     "limit at all) and `max_overflow` of at least zero (-1 means the same).",
     "EXH-37": "Together, all pools could ask for more connections than there are. Add up: "
     "processes times (`pool_size` + `max_overflow`).",
+    "EXH-38": "One connection for each process is a plan, if a tight one: only below that raise a "
+    "ValueError. Mind the case where the division leaves nothing over.",
     "EXH-41": "In transaction mode a server connection goes to another client after each "
     "transaction, with all the statements that were prepared there. asyncpg numbers its names from "
     "1 in every process, so they meet. `statement_cache_size=0` in `connect_args` makes it use "
@@ -2048,7 +2310,8 @@ lesson.codes |= {
     "count(*) from pg_prepared_statements` through the pooler grows with every client. Do not "
     "prepare by name at all.",
     "EXH-44": "psycopg counts how often a statement is executed and prepares it after the fifth "
-    "time, as `_pg3_0`. `prepare_threshold=None` in `connect_args` switches that off.",
+    "time, as `_pg3_0`; a higher threshold is reached later. `prepare_threshold=None` in "
+    "`connect_args` switches that off.",
     "EXH-45": "A request gave another result than it should. Run the engine by hand through "
     "`lab.pgbouncer.url`.",
     "EXH-46": "Postgres saw you on a connection that is not one of PgBouncer's. Keep the host and "
@@ -2058,6 +2321,11 @@ lesson.codes |= {
     "EXH-48": "Tasks that share a connection share its transaction: one commits, or undoes, what "
     "another has begun. `StaticPool` is one connection for all. Choose a pool that gives each its "
     "own.",
+    "EXH-49": "`create_async_engine` makes the engine that was asked for; `create_engine` makes "
+    "one that cannot be awaited.",
+    "EXH-50": "What is `SET` when a connection is made stays on the server connection, and that "
+    "goes on to strangers. `select name, setting from pg_settings where source = 'session'` shows "
+    "it.",
     "EXH-51": "Many things run out of time: a statement (`statement_timeout`, SQLSTATE 57014), "
     "Python's own `asyncio.timeout`. The pool's refusal is `sqlalchemy.exc.TimeoutError`, which is "
     "no relative of Python's.",
@@ -2068,6 +2336,11 @@ lesson.codes |= {
     "the cause. Only the text tells.",
     "EXH-54": "`password authentication failed` is Postgres's own word. Host, port and form of the "
     "URL were right.",
+    "EXH-56": "`str(error)` of SQLAlchemy's errors has the statement and its parameters in it, and "
+    "these may speak of anything. Read `error.orig`: its `sqlstate`, and its text where there is "
+    "none.",
+    "EXH-57": "Not all that is short is a connection: SQLSTATE 53300, and no other of its class. "
+    "And not every error of SQLAlchemy is the pool's: that is `sqlalchemy.exc.TimeoutError`.",
     "EXH-55": "One of the troubles got the wrong word. Make it happen in a cell and print "
     "`type(error)`, `error.orig` and its `sqlstate`.",
     "EXH-61": "Behind a pooler in transaction mode a session is not yours. A `SET` outlives your "

@@ -209,8 +209,8 @@ await desk.dispose()
 
 # %%
 async def scene(desk):
-    """Five connections: one that rests, two that hold, one that failed, one that must wait."""
-    rests, holds, reads, failed, waits = [await desk.connect() for _ in range(5)]
+    """Six connections: one rests, two hold, one failed, and two stand in a queue."""
+    rests, holds, reads, failed, *queue = [await desk.connect() for _ in range(6)]
     await rests.execute(text("select 'good morning'"))
     await rests.commit()
     await holds.execute(text("update sailing set seats_left = 39 where id = 1"))
@@ -219,16 +219,19 @@ async def scene(desk):
         await failed.execute(text("select 1 / 0"))
     except DBAPIError:
         pass  # and nobody rolls back
-    update = text("update sailing set seats_left = 38 where id = 1")
-    waiting = asyncio.create_task(waits.execute(update))
-    while not await ask("select 1 from pg_stat_activity where wait_event_type = 'Lock'"):
-        await asyncio.sleep(0.005)
-    return [rests, reads, failed, holds], waits, waiting
+    tasks = []
+    for seats, conn in zip((38, 37), queue, strict=True):
+        update = text(f"update sailing set seats_left = {seats} where id = 1")
+        tasks.append(asyncio.create_task(conn.execute(update)))
+        locked = "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+        while len(await ask(locked)) < len(tasks):
+            await asyncio.sleep(0.005)
+    return [rests, reads, failed, holds], list(zip(tasks, queue, strict=True))
 
 
 # %% facts="0.30"
 desk = create_async_engine(lab.url)
-connections, waits, waiting = await scene(desk)
+connections, queue = await scene(desk)
 
 for state, query in await ask(
     """
@@ -242,7 +245,7 @@ for wanted, held in await ask(
     """
     select waits.query, holds.query from pg_stat_activity waits
     join pg_stat_activity holds on holds.pid = any(pg_blocking_pids(waits.pid))
-    where waits.datname = current_database()
+    where waits.datname = current_database() order by waits.query desc
     """
 ):
     print("\nwaits:   ", wanted)
@@ -250,8 +253,9 @@ for wanted, held in await ask(
 
 for conn in connections:
     await conn.close()
-await waiting
-await waits.close()
+for waiting, conn in queue:
+    await waiting
+    await conn.close()
 await desk.dispose()
 
 # %% [markdown]
@@ -261,8 +265,8 @@ await desk.dispose()
 # - `idle in transaction`: somebody began, and is not done. One of ours only *read*; that is enough.
 #   With `(aborted)` behind it, a statement has failed, and nobody has rolled back.
 # - `active`: at work, or, as here, **waiting for a lock**. The second question names the one it
-#   waits for: `pg_blocking_pids(pid)` gives the pids that a connection waits for. (A connection can
-#   be `active` *and* have others waiting for it.)
+#   waits for: `pg_blocking_pids(pid)` gives the pids that a connection waits for. One of our two is
+#   `active` *and* in another's way.
 #
 # ### Your turn: who holds?
 #
@@ -270,9 +274,9 @@ await desk.dispose()
 # connection that
 #
 # - sits idle in a transaction, in either of the two states; or
-# - is waited for by another connection.
+# - is waited for by another connection, whatever it does itself.
 #
-# Nobody else, and nobody twice.
+# Nobody else, and nobody twice. It only looks.
 
 
 # %% exercise="exhaustion.who_holds"
@@ -457,7 +461,8 @@ line
 # `code`; leave the code out, and Postgres makes one), awaits `notify(code)`, and returns the code.
 #
 # - While the mail goes out, everybody can see the row, and you hold no connection.
-# - `notify` may fail. The booking stands all the same; whether `book` then raises is up to you.
+# - `notify` may fail. The booking stands all the same; raise then, or return the code.
+# - Others book meanwhile, and a passenger may book twice: the code is that of *this* row.
 
 
 # %% exercise="exhaustion.let_go"
@@ -601,6 +606,7 @@ await desk.dispose()
 # session of its own from `factory`.
 #
 # - `at_most` loads are under way at the same time: never more, and no fewer while there is work.
+#   (So no rounds, in which all wait for the slowest.)
 # - The results come as a list, in the order of `ids`.
 # - When a load fails, `all_boards` fails too, and no connection stays out.
 
@@ -733,8 +739,9 @@ for conn in held:
 await full.dispose()
 
 # %% [markdown]
-# Two texts for "full", and there is a third one, when your *role* has a limit. Through asyncpg all
-# have SQLSTATE 53300. Through psycopg a refused login has no SQLSTATE; only the text tells.
+# Two texts for "full", and there is a third one, when your *role* has a limit. Postgres numbers its
+# errors: the **SQLSTATE** of all three is 53300. asyncpg passes it on; through psycopg a refused
+# login has none, and only the text tells.
 
 # %% facts="0.33"
 desk = create_async_engine(lab.url, pool_size=20, max_overflow=0)
@@ -1039,7 +1046,8 @@ if pooler:
 # psycopg give. Then come two engines of yours, with several tasks each, several transactions a task:
 #
 # - no request fails, and none is answered wrongly;
-# - when they have gone, the server connections hold what they held before, and nothing of yours.
+# - when they have gone, the server connections hold the statements and settings that they held
+#   before, and nothing of yours.
 
 
 # %% exercise="exhaustion.bouncer"
@@ -1174,7 +1182,7 @@ if pooler:
 # Write `limited(engine, statement, milliseconds)` for an engine that leads through PgBouncer:
 #
 # - Postgres itself ends `statement` if it takes longer (`statement_timeout`, in milliseconds);
-# - what it writes is committed, and its rows are returned as a list;
+# - what it writes is committed, and its rows are returned as they come, in a list;
 # - nobody else ever gets that limit: not during it, not after it, not after an error.
 
 

@@ -226,7 +226,7 @@ def _plain(value: Any, depth: int) -> Any:
         raise TypeError
     if value is None or type(value) in (bool, int, float, str):
         return value
-    if type(value) in (list, tuple):
+    if type(value) is list or isinstance(value, tuple):  # a named one is a tuple too
         return [_plain(item, depth - 1) for item in value]
     if type(value) is dict and all(type(key) is str for key in value):
         return {key: _plain(item, depth - 1) for key, item in value.items()}

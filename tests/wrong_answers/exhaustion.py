@@ -71,6 +71,69 @@ WRONG = {
         async def who_holds(engine):
             return [(1, engine.pool.status())]
         """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = await conn.execute(text(
+                    "select h.pid, h.query from pg_stat_activity h left join pg_stat_activity w"
+                    " on h.pid = any(pg_blocking_pids(w.pid))"
+                    " where w.pid is not null or h.state like 'idle in transaction%'"))
+                return [tuple(row) for row in rows]
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = await conn.execute(text(
+                    "select pid, query from pg_stat_activity"
+                    " where state like 'idle in transaction%' or pid in"
+                    " (select (pg_blocking_pids(w.pid))[1] from pg_stat_activity w)"))
+                return [tuple(row) for row in rows]
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = (await conn.execute(text(
+                    "select pid, query, state, pg_blocking_pids(pid) as waits_for"
+                    " from pg_stat_activity"))).all()
+            blockers = {pid for row in rows for pid in row.waits_for}
+            return [(r.pid, r.query) for r in rows if not r.waits_for
+                    and (r.pid in blockers or 'in transaction' in (r.state or ''))]
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.begin() as conn:
+                rows = await conn.execute(text(
+                    "select pid, query, pg_terminate_backend(pid) from pg_stat_activity"
+                    " where state like 'idle in transaction%' or pid in"
+                    " (select unnest(pg_blocking_pids(w.pid)) from pg_stat_activity w)"))
+                return [(pid, query) for pid, query, _ in rows]
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.begin() as conn:
+                rows = await conn.execute(text(
+                    "select pid, query, pg_cancel_backend(pid) from pg_stat_activity"
+                    " where state like 'idle in transaction%' or pid in"
+                    " (select unnest(pg_blocking_pids(w.pid)) from pg_stat_activity w)"))
+                return [(pid, query) for pid, query, _ in rows]
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                rows = await conn.execute(text(
+                    "select distinct a.pid, a.query from pg_stat_activity a"
+                    " left join pg_locks held on held.pid = a.pid and held.granted"
+                    " left join pg_locks wanted on not wanted.granted"
+                    " and wanted.transactionid = held.transactionid"
+                    " where wanted.pid is not null or a.state like 'idle in transaction%'"))
+                return [tuple(row) for row in rows]
+        """,
     ],
     "exhaustion.let_go": [
         """
@@ -163,6 +226,136 @@ WRONG = {
                 await notify(code)
             return code
         """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p)")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory() as session:
+                await session.exec(STORE, params={'s': sailing_id, 'p': passenger})
+                code = await session.scalar(
+                    text("select code from booking where passenger = :p order by id"),
+                    {'p': passenger})
+                await session.commit()
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p)")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory() as session:
+                await session.exec(STORE, params={'s': sailing_id, 'p': passenger})
+                await session.commit()
+            async with factory() as session:
+                code = await session.scalar(
+                    text("select code from booking order by id desc limit 1"))
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                code = await session.scalar(STORE, {"s": sailing_id, "p": passenger})
+            await notify(code)
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        import asyncio
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                code = await session.scalar(STORE, {"s": sailing_id, "p": passenger})
+            try:
+                await asyncio.wait_for(notify(code), 0.01)
+            except Exception:
+                pass
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                code = (await session.execute(STORE, {"s": sailing_id, "p": passenger})).one()
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                code = await session.scalar(STORE, {"s": sailing_id, "p": passenger})
+            try:
+                await notify(code)
+            except Exception:
+                return None
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory() as s:
+                engine = create_async_engine(s.bind.url)
+            async with engine.begin() as conn:
+                code = await conn.scalar(STORE, {"s": sailing_id, "p": passenger})
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            for attempt in range(2):
+                async with factory.begin() as session:
+                    code = await session.scalar(STORE, {"s": sailing_id, "p": passenger})
+                try:
+                    await notify(code)
+                    return code
+                except Exception:
+                    continue
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            session = factory()
+            r = await session.exec(STORE, params={'s': sailing_id, 'p': passenger})
+            code = r.scalar_one()
+            await session.commit()
+            await notify(code)
+            await session.exec(text("select 1"))
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p) returning code")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                earlier = await session.scalar(
+                    text("select code from booking where passenger = :p"), {'p': passenger})
+                if earlier:
+                    return earlier
+                code = await session.scalar(STORE, {"s": sailing_id, "p": passenger})
+            await notify(code)
+            return code
+        """,
     ],
     "exhaustion.all_boards": [
         """
@@ -249,6 +442,68 @@ WRONG = {
             await asyncio.gather(*(worker(ids[n::at_most]) for n in range(at_most)))
             return found
         """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            async def one(i):
+                async with factory() as session:
+                    return await load(session, i)
+            out = []
+            for k in range(0, len(ids), at_most):
+                out += await asyncio.gather(*(one(i) for i in ids[k:k+at_most]))
+            return out
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            it = iter(enumerate(ids)); res = {}
+            async def w():
+                async with factory() as s:
+                    for n, i in it:
+                        res[n] = await load(s, i)
+            async with asyncio.TaskGroup() as g:
+                for _ in range(at_most): g.create_task(w())
+            return [res[n] for n in range(len(ids))]
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            gate = asyncio.Semaphore(at_most)
+            async def one(i):
+                async with gate, factory() as session:
+                    await load(session, i)
+                    return await load(session, i)
+            return await asyncio.gather(*(one(i) for i in ids))
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            gate = asyncio.Semaphore(at_most)
+            async def one(i):
+                async with gate, factory() as session:
+                    return await load(session, i)
+            return [r for r in await asyncio.gather(*(one(i) for i in ids)) if r]
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            gate = asyncio.Semaphore(at_most)
+            async def one(i):
+                async with gate, factory() as session:
+                    return await load(session, i)
+            tasks = [asyncio.create_task(one(i)) for i in ids]
+            done, _ = await asyncio.wait(tasks)
+            return [t.result() for t in tasks]
+        """,
+        """
+        import asyncio
+        GATE = asyncio.Semaphore(3)
+        async def all_boards(factory, ids, load, at_most):
+            async def one(i):
+                async with GATE, factory() as session:
+                    return await load(session, i)
+            return await asyncio.gather(*(one(i) for i in ids))
+        """,
     ],
     "exhaustion.fair_share": [
         """
@@ -319,6 +574,30 @@ WRONG = {
         def fair_share(max_connections, reserved, others, instances, workers):
             return 1, -1
         """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved - others) // (instances * workers)
+            if each == 0: raise ValueError
+            return each, 0
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved - others - 1) // (instances * workers)
+            if each < 1: raise ValueError
+            return each, 0
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = (max_connections - reserved - others) // (instances * workers)
+            if each < 1: raise ValueError
+            return min(each, 5), min(max(each - 5, 0), 10)
+        """,
+        """
+        def fair_share(max_connections, reserved, others, instances, workers):
+            each = int((max_connections - reserved - others) * 0.8) // (instances * workers)
+            if each < 1: raise ValueError
+            return each, 0
+        """,
     ],
     "exhaustion.bouncer": [
         """
@@ -376,6 +655,29 @@ WRONG = {
         def bouncer_engine(url):
             return create_async_engine('sqlite+aiosqlite://')
         """,
+        """
+        def bouncer_engine(url):
+            return create_async_engine(
+                url.replace('+asyncpg', '+psycopg'), connect_args={'prepare_threshold': 50})
+        """,
+        """
+        from sqlalchemy import create_engine
+        def bouncer_engine(url):
+            return create_engine(
+                url.replace('+asyncpg', '+psycopg'), connect_args={'prepare_threshold': None})
+        """,
+        """
+        from sqlalchemy import event
+        def bouncer_engine(url):
+            engine = create_async_engine(url, connect_args={'statement_cache_size': 0})
+            @event.listens_for(engine.sync_engine, 'connect')
+            def patience(connection, record):
+                cursor = connection.cursor()
+                cursor.execute("set statement_timeout = '30s'")
+                cursor.close()
+                connection.commit()
+            return engine
+        """,
     ],
     "exhaustion.triage": [
         """
@@ -423,6 +725,54 @@ WRONG = {
         """
         async def triage(error):
             return 'pool'
+        """,
+        """
+        import sqlalchemy as sa
+        FULL = ('connection slots', 'too many clients', 'too many connections')
+        def triage(error):
+            if isinstance(error, sa.exc.TimeoutError):
+                return 'pool'
+            orig = getattr(error, 'orig', None)
+            state, said = getattr(orig, 'sqlstate', None) or '', str(orig)
+            if state.startswith('53') or not state and any(words in said for words in FULL):
+                return 'server'
+            refused = 'password authentication failed' in said
+            return 'password' if state == '28P01' or not state and refused else 'other'
+        """,
+        """
+        import sqlalchemy as sa
+        FULL = ('connection slots', 'too many clients')
+        def triage(error):
+            if isinstance(error, sa.exc.TimeoutError):
+                return 'pool'
+            orig = getattr(error, 'orig', None)
+            state, said = getattr(orig, 'sqlstate', None) or '', str(orig)
+            if state == '53300' or not state and any(words in said for words in FULL):
+                return 'server'
+            refused = 'password authentication failed' in said
+            return 'password' if state == '28P01' or not state and refused else 'other'
+        """,
+        """
+        import sqlalchemy as sa
+        FULL = ('connection slots', 'too many clients', 'too many connections')
+        def triage(error):
+            if isinstance(error, sa.exc.SQLAlchemyError) and not hasattr(error, 'orig'):
+                return 'pool'
+            orig = getattr(error, 'orig', None)
+            state, said = getattr(orig, 'sqlstate', None) or '', str(orig)
+            if state == '53300' or not state and any(words in said for words in FULL):
+                return 'server'
+            refused = 'password authentication failed' in said
+            return 'password' if state == '28P01' or not state and refused else 'other'
+        """,
+        """
+        def triage(error):
+            said = str(error)
+            if 'QueuePool limit' in said:
+                return 'pool'
+            if 'connection slots' in said or 'too many' in said:
+                return 'server'
+            return 'password' if 'password authentication failed' in said else 'other'
         """,
     ],
     "exhaustion.own_limit": [
@@ -492,6 +842,29 @@ WRONG = {
         """
         async def limited(engine, statement, milliseconds):
             return []
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.begin() as conn:
+                await conn.execute(text(f"set local statement_timeout = {milliseconds}"))
+                return [(await conn.execute(text(statement))).first()]
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.begin() as conn:
+                await conn.execute(text(f"set local statement_timeout = {milliseconds}"))
+                if (await conn.execute(text(statement))).returns_rows:
+                    return (await conn.execute(text(statement))).all()
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.begin() as conn:
+                await conn.execute(text(f"set local statement_timeout = {milliseconds}"))
+                await conn.execute(text("set lock_timeout = 5000"))
+                return (await conn.execute(text(statement))).all()
         """,
     ],
 }
