@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from engineroom.exercises import Lesson, Objective, Outcome, Slip, Trial, expect
+from engineroom.exercises import Draw, Lesson, Objective, Outcome, Slip, Trial, expect
 from engineroom.exercises.model import SubjectFailed
 
 lesson = Lesson(
@@ -124,23 +124,41 @@ lesson = Lesson(
 # -- one_engine ----------------------------------------------------------------------------
 
 
-async def a_morning(get_engine: Any, urls: list[str], order: list[int]) -> AsyncIterator[Any]:
-    """Ask for each engine; then let requests come, one after another, now here, now there."""
-    from sqlalchemy import text
+async def a_morning(
+    get_engine: Any, urls: list[str], others: list[str], order: list[int]
+) -> AsyncIterator[Any]:
+    """Ask for each engine; let requests come in turn, now here, now there; ask for many more."""
+    import asyncio
 
-    from engineroom.exercises.tools import Attempts, turns
+    from sqlalchemy import text
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from engineroom.exercises.tools import Attempts, let_pass, turns
+
+    async def begin(url: str) -> str:
+        made = get_engine(url)
+        return "" if isinstance(made, AsyncEngine) else f"{type(made).__name__}"
+
+    async def request(url: str, beside: bool) -> list[str]:
+        made = await asyncio.to_thread(get_engine, url) if beside else get_engine(url)
+        async with made.connect() as connection:
+            row = await connection.execute(text("select current_user, word from notice"))
+            return [str(value) for value in row.one()]
 
     attempts = Attempts()
-    for url in urls:
-        get_engine(url)
+    odd = [await asyncio.ensure_future(begin(url)) for url in urls]
     await turns()
-    yield attempts.count
-    heard = []
-    for which in order:
-        async with get_engine(urls[which]).connect() as connection:
-            row = await connection.execute(text("select current_user, word from notice"))
-            heard.append([str(value) for value in row.one()])
-    yield heard
+    yield [attempts.count, "".join(odd[:1])]
+    yield [
+        await asyncio.ensure_future(request(urls[which], number == 5))  # as a service would
+        for number, which in enumerate(order)
+    ]
+    known = [get_engine(url) for url in urls + others]
+    await let_pass(100_000)
+    same = [
+        get_engine(url).pool is made.pool for url, made in zip(urls + others, known, strict=True)
+    ]
+    yield [len({id(made.pool) for made in known}), sum(same)]
     for url in urls:
         await get_engine(url).dispose()
 
@@ -267,18 +285,40 @@ async def one_engine(trial: Trial) -> None:
     await notice(witness, word, reader=str(urlsplit(lab.app_url).username))
     urls, before = [lab.url, lab.app_url], await witness.logins()
     urls = [draw.choice([url, url.replace("+asyncpg", "+psycopg")]) for url in urls]
-    order = draw.sample([0, 1] * 5, 10)
-    steps = trial.subject.steps(a_morning, urls, order)
-    begun = await steps.next()
+    others, order = neighbours(urls[0], draw), draw.sample([0, 1] * 5, 10)
+    steps = trial.subject.steps(a_morning, urls, others, order)
+    begun, odd = await steps.next()
+    expect(not odd, "ENG-04", f"`get_engine` gave `{odd}`, and no async engine.")
     expect(not begun and await witness.logins() == before, "ENG-03")
     heard = await steps.next() or []
     wanted = [[urlsplit(urls[which]).username, word] for which in order]
     opened = await witness.logins() - before
     expect(heard == wanted or len({user for user, _ in heard}) > 1, "ENG-02")
     expect(heard == wanted, "ENG-04", "The requests were not answered by the database they asked.")
-    expect(opened <= 2, "ENG-01", f"Postgres counted {opened} logins for 10 requests on 2 URLs.")
+    ways = "one came from a thread, the others from tasks of their own"
+    seen = f"Postgres counted {opened} logins for 10 requests on 2 URLs; {ways}."
+    expect(opened <= 2, "ENG-01", seen)
     users = Counter(backend.user for backend in await witness.backends())
     expect(opened == 2 and len(users) == 2, "ENG-04", "Postgres did not see both of your engines.")
+    many, (pools, same) = len(urls + others), await steps.next()
+    seen = f"{many} URLs that differ in one word each got {pools} engines: some were given twice."
+    expect(pools == many, "ENG-02", seen)
+    seen = f"Asked once more for {many} URLs, you gave {many - same} of them another engine."
+    expect(same == many, "ENG-01", seen)
+
+
+def neighbours(url: str, draw: Draw) -> list[str]:
+    """URLs that differ from this one in a single thing each; nobody will connect to them."""
+    at = urlsplit(url)
+    login, place = at.netloc.rpartition("@")[::2]
+    user, password = login.partition(":")[::2]
+    elsewhere = [f"{login}@{draw.word()}.invalid:{at.port}", f"{login}@{at.hostname}:1"]
+    others = [f"{draw.word()}:{password}@{place}", f"{user}:{draw.word()}@{place}", *elsewhere]
+    return [
+        *(at._replace(netloc=other).geturl() for other in others),
+        *(at._replace(path=f"/{draw.word()}").geturl() for _ in range(8)),
+        at._replace(query=f"application_name={draw.word()}").geturl(),
+    ]
 
 
 async def notice(witness: Any, word: str, reader: str = "") -> None:
@@ -294,44 +334,68 @@ async def notice(witness: Any, word: str, reader: str = "") -> None:
 # -- run_and_close -------------------------------------------------------------------------
 
 
-async def three_ends(run_and_close: Any, url: str, trouble: str) -> AsyncIterator[Any]:
-    """Work that ends well, work that raises, and work that is cancelled."""
+async def four_ends(run_and_close: Any, url: str, trouble: str) -> AsyncIterator[Any]:
+    """Work beside other work, work that ends well, that raises, and that is cancelled."""
     import asyncio
     import builtins
 
     from sqlalchemy import text
 
-    from engineroom.exercises.tools import Crowd, Opened
+    from engineroom.exercises.tools import Crowd, Opened, let_pass
+
+    class Told(str):
+        """What work returns: it may count as false, and is a result all the same."""
+
+        def __bool__(self) -> bool:
+            return False
 
     opened, calls, waiting = Opened(), [], asyncio.Event()
+    word = text("select word || ' for ' || current_user from notice")
 
-    async def read(engine: Any) -> str:
-        calls.append(engine)
-        await Crowd(engine, 3, "select 1").served()
+    async def read(engine: Any) -> Told:
+        calls.append("going on")
+        await let_pass(600)  # work may take its time
+        await Crowd(engine, 2, "select 1").served()
         async with engine.connect() as connection:
-            return str(await connection.scalar(text("select word from notice")))
+            told = Told(await connection.scalar(word))
+        calls[-1] = "done"
+        return told
+
+    async def glance(engine: Any) -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("select 1"))
+
+    async def beside(engine: Any) -> Told:
+        async with engine.connect() as connection:
+            await connection.execute(text("select 1"))
+            await run_and_close(url, glance)
+        return await read(engine)
 
     async def fail(engine: Any) -> None:
         raise getattr(builtins, trouble)(await read(engine))
 
     async def wait(engine: Any) -> None:
         await read(engine)
+        calls[-1] = "going on"
         waiting.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            calls[-1] = "done"
 
     async def run(work: Any) -> list[Any]:
         try:
             value = await run_and_close(url, work)
-            ended = ["a result", value if type(value) is str else f"a {type(value).__name__}"]
+            ended = ["a result", str(value) if type(value) is Told else f"a {type(value).__name__}"]
         except asyncio.CancelledError:
             ended = ["CancelledError", ""]
         except Exception as error:
             if work is not fail:
                 raise
             ended = [type(error).__name__, str(error)]
-        return [*ended, len(calls), opened.left]  # as it is when the caller goes on
+        return [*ended, calls, opened.left]  # as it is when the caller goes on
 
-    for work in (read, fail, wait):
+    for work in (read, beside, fail, wait):
         calls.clear()
         running = asyncio.ensure_future(run(work))
         if work is wait:
@@ -359,7 +423,7 @@ async def three_ends(run_and_close: Any, url: str, trouble: str) -> AsyncIterato
             "left_open",
             "ENG-05",
             "`run_and_close` had returned, and its connections were still open: `dispose()` was "
-            "not called, or not awaited.",
+            "not called, not awaited, or told `close=False`.",
             (
                 """
                 async def run_and_close(url, work):
@@ -513,22 +577,36 @@ async def three_ends(run_and_close: Any, url: str, trouble: str) -> AsyncIterato
     ),
 )
 async def run_and_close(trial: Trial) -> None:
-    witness, word = trial.witness, trial.draw.word()
-    await notice(witness, word)
-    url = trial.draw.choice([trial.lab.url, trial.lab.psycopg_url])
-    trouble = trial.draw.choice(["ArithmeticError", "LookupError", "OSError", "RuntimeError"])
-    steps = trial.subject.steps(three_ends, url, trouble)
-    endings = {"a result": "ENG-05", trouble: "ENG-06", "CancelledError": "ENG-08"}
-    for ending, code in endings.items():
+    witness, draw, word = trial.witness, trial.draw, trial.draw.word()
+    user = str(urlsplit(trial.lab.app_url).username)
+    await notice(witness, word, reader=user)
+    url = draw.choice([trial.lab.app_url, trial.lab.app_url.replace("+asyncpg", "+psycopg")])
+    trouble = draw.choice(["ArithmeticError", "LookupError", "OSError", "RuntimeError"])
+    steps, told = trial.subject.steps(four_ends, url, trouble), f"{word} for {user}"
+    two = "Two jobs ran at a time, and a connection of one was left: did they share an engine?"
+    for ending, code, seen in (
+        ("a result", "ENG-05", ""),
+        ("a result", "ENG-05", two),
+        (trouble, "ENG-06", ""),
+        ("CancelledError", "ENG-08", ""),
+    ):
         before = await witness.logins()
         ended, value, calls, left = await steps.next()
-        expect(calls == 1, "ENG-09", f"`work` was called {calls} times, not once.")
-        expect(ended != "a result" or ending != trouble, "ENG-07")
-        what = f"The work ended with {ending}; what reached the caller was {ended}: {value}."
-        right = ended == ending and value == ("" if ending == "CancelledError" else word)
-        expect(right, "ENG-09", what)
-        expect(not left and not await witness.emptied(), code)
+        expect(len(calls) == 1, "ENG-09", f"`work` was called {len(calls)} times, not once.")
+        _passed_on([ending, "" if ending == "CancelledError" else told], [ended, value])
+        expect(calls == ["done"], "ENG-09", "You had ended, and the work was still going on.")
+        expect(not left and not await witness.emptied(), code, seen)
         expect(await witness.logins() > before, "ENG-09", "Postgres saw nothing of your engine.")
+
+
+def _passed_on(came: list[str], got: list[str]) -> None:
+    """How the work ended, and what it said, is what the caller is to get."""
+    (ending, told), (ended, value) = came, got
+    expect(ended != "a result" or ending in (ended, "CancelledError"), "ENG-07")
+    what = f"The work ended with {ending}; what reached the caller was {ended}: {value}."
+    if ending == ended == "a result":
+        what = f"The caller was to get {told!r}, a value that counts as false, and got {value!r}."
+    expect(came == got, "ENG-09", what)
 
 
 # -- unblocked -----------------------------------------------------------------------------

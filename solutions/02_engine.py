@@ -344,7 +344,8 @@ await another.dispose()
 #
 # Write `get_engine(url)`. The desk has a database for bookings and one for the crew, so there is
 # more than one URL. For each of them there shall be one engine, made when it is first asked for, and
-# the same one ever after. Nobody logs in before there is a request.
+# the same one ever after, whichever task or thread asks. Nobody logs in before there is a request,
+# and ten requests in turn log in once.
 
 
 # %% exercise="engine.one_engine"
@@ -416,8 +417,8 @@ print("awaited:       ", await connections(), "connections")
 #
 # The desk has small jobs: make an engine, do some work with it, close. Write `run_and_close(url,
 # work)`. `work` is a coroutine function that takes the engine. Its result is your result, its
-# exception is your exception. And whether it returns, raises or is cancelled: when you are done,
-# Postgres counts no connection.
+# exception is your exception. And whether it returns, raises or is cancelled: when you are done, so
+# is the work, and Postgres counts no connection of it. Two jobs may run at the same time.
 
 
 # %% exercise="engine.run_and_close"

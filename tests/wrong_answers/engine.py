@@ -70,6 +70,71 @@ WRONG = {
             key = url, asyncio.current_task(), len(engines)
             return engines.setdefault(key, create_async_engine(url))
         """,
+        """
+        from functools import lru_cache
+        @lru_cache(maxsize=2)
+        def get_engine(url):
+            return create_async_engine(url)
+        """,
+        """
+        from sqlalchemy import make_url
+        engines = {}
+        def get_engine(url):
+            name = str(make_url(url))  # the password is ***
+            if name not in engines:
+                engines[name] = create_async_engine(url)
+            return engines[name]
+        """,
+        """
+        engines = {}
+        def get_engine(url):
+            name = url.partition('?')[0]
+            if name not in engines:
+                engines[name] = create_async_engine(url)
+            return engines[name]
+        """,
+        """
+        from sqlalchemy import make_url
+        engines = {}
+        def get_engine(url):
+            name = make_url(url).username
+            if name not in engines:
+                engines[name] = create_async_engine(url)
+            return engines[name]
+        """,
+        """
+        import threading
+        local = threading.local()
+        def get_engine(url):
+            engines = local.__dict__.setdefault('engines', {})
+            if url not in engines:
+                engines[url] = create_async_engine(url)
+            return engines[url]
+        """,
+        """
+        from contextvars import ContextVar
+        engines = ContextVar('engines', default={})
+        def get_engine(url):
+            if url not in engines.get():
+                engines.set({**engines.get(), url: create_async_engine(url)})
+            return engines.get()[url]
+        """,
+        """
+        import time
+        engines = {}
+        def get_engine(url):
+            engine, made = engines.get(url, (None, 0))
+            if engine is None or time.time() - made > 3600:  # a fresh one every hour
+                engine, made = engines[url] = create_async_engine(url), time.time()
+            return engine
+        """,
+        """
+        URLS = ['postgresql+asyncpg://desk@localhost/bookings', lab.url]
+        from engineroom import lab
+        engines = {url: create_async_engine(url) for url in URLS}
+        def get_engine(url):
+            return engines.get(url)
+        """,
     ],
     "engine.run_and_close": [
         """
@@ -184,6 +249,60 @@ WRONG = {
         """
         async def run_and_close(url, work):
             return 'word'
+        """,
+        """
+        import asyncio
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await asyncio.shield(work(engine))
+            finally:
+                await engine.dispose()
+        """,
+        """
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await work(engine) or None
+            finally:
+                await engine.dispose()
+        """,
+        """
+        import asyncio
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await asyncio.wait_for(work(engine), timeout=60)
+            finally:
+                await engine.dispose()
+        """,
+        """
+        from functools import cache
+        get_engine = cache(create_async_engine)
+        async def run_and_close(url, work):
+            try:
+                return await work(get_engine(url))
+            finally:
+                await get_engine(url).dispose()
+        """,
+        """
+        class Runner:
+            async def __call__(self, url, work):
+                self.engine = create_async_engine(url)
+                try:
+                    return await work(self.engine)
+                finally:
+                    await self.engine.dispose()
+        run_and_close = Runner()
+        """,
+        """
+        from engineroom import lab
+        async def run_and_close(url, work):
+            engine = create_async_engine(lab.url)
+            try:
+                return await work(engine)
+            finally:
+                await engine.dispose()
         """,
     ],
     "engine.unblocked": [
