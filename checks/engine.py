@@ -83,7 +83,8 @@ lesson = Lesson(
         "given, in a thread, and await the result.",
         "ENG-13": "The call was in a thread, and the loop stood still all the same, because its "
         "own thread waited for the other one. `result()` and `join()` block; `await` does not.",
-        "ENG-14": "The call's own result should come back: await it, and return it.",
+        "ENG-14": "The call's own result should come back: await it, and return it. What it raises "
+        "comes back the same way, if nobody catches it. Each caller's function is called, once.",
         "ENG-15": "An asyncpg connection belongs to the event loop in which it was opened. "
         "`asyncio.run` makes a new loop each time; a pool that lives longer hands out a "
         "connection of a loop that is gone.",
@@ -106,17 +107,20 @@ lesson = Lesson(
         "ENG-23": "The echo was on where it should be off, or off where it should be on. Look at "
         "the table once more: `APP_ENV` first, then `DEBUG`.",
         "ENG-24": "The rows did not go where they should. Testing: SQLite in memory. Development: "
-        "the file in `DATABASE_URL`. Production: the Postgres in `DATABASE_URL`.",
-        "ENG-25": "In production, requests that came one after another each logged in. That is an "
-        "engine without a pool.",
+        "the file in `DATABASE_URL`. Production: the Postgres in `DATABASE_URL`. What counts is "
+        "the mapping `environ`; `os.environ` says something else while you are checked.",
+        "ENG-25": "In production, requests that came one after another each logged in, or two at a "
+        "time shared a connection. That is an engine without a pool.",
         "ENG-26": "Environment variables are text, and `pool_size` is a number: `int(...)`.",
         "ENG-27": "`MAX_OVERFLOW=0` means none, and 0 is false in Python: with `or` it is lost. "
         "Ask whether the variable is there, not whether its value is true.",
-        "ENG-28": "Development should be small: two connections. It got what production gets.",
+        "ENG-28": "Whatever is not production should be small: two connections. It got what "
+        "production gets.",
         "ENG-29": "Without `max_overflow`, a pool opens up to ten connections more than "
         "`pool_size`.",
         "ENG-30": "Another number of connections than the environment asked for: at once, or kept "
-        "afterwards. Count in `pg_stat_activity` while you hold them, and when you gave them back.",
+        "afterwards. Count in `pg_stat_activity` while you hold them, and when you gave them back. "
+        "Each of the two numbers may be set without the other; `environ` is the place to look.",
     },
 )
 
@@ -612,9 +616,12 @@ def _passed_on(came: list[str], got: list[str]) -> None:
 # -- unblocked -----------------------------------------------------------------------------
 
 
-async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIterator[Any]:
+async def two_at_the_desk(
+    ask_legacy: Any, url: str, sync_url: str, trouble: str
+) -> AsyncIterator[Any]:
     """The blocking driver asks; does the loop's own request get through meanwhile?"""
     import asyncio
+    import builtins
     import inspect
     import os
     import threading
@@ -623,6 +630,8 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
     from sqlalchemy.util.concurrency import in_greenlet
+
+    from engineroom.exercises.tools import let_pass
 
     loop, here = asyncio.get_running_loop(), (os.getpid(), threading.get_ident())
     calls, called, sent, gate = [], asyncio.Event(), asyncio.Event(), text("select n from gate")
@@ -644,11 +653,15 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
 
     async def follow(connection: Any) -> None:
         await called.wait()
+        await let_pass(600)  # it takes its time
         follows.set()
         sent.set()
         await connection.execute(gate)  # is on its way before this coroutine waits again
 
-    async def ask() -> Any:
+    def broken() -> int:
+        raise getattr(builtins, trouble)("the old office is closed")
+
+    async def ask(legacy: Any) -> Any:
         answer = ask_legacy(legacy)
         value = await answer if inspect.isawaitable(answer) else answer
         return value if type(value) is int else f"a {type(value).__name__}"
@@ -657,7 +670,7 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
     async with engine.connect() as connection:
         await connection.execute(text("select 1"))
         other = asyncio.ensure_future(follow(connection))
-        asking, under_way = asyncio.ensure_future(ask()), asyncio.ensure_future(sent.wait())
+        asking, under_way = asyncio.ensure_future(ask(legacy)), asyncio.ensure_future(sent.wait())
         await asyncio.wait({asking, under_way}, return_when=asyncio.FIRST_COMPLETED)
         if asking.done() and not calls:
             asking.result()
@@ -665,6 +678,11 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
         yield [await asking, calls]
         await other
     await engine.dispose()
+    asking = asyncio.ensure_future(ask(broken))
+    if not (await asyncio.wait({asking}, timeout=2))[0]:
+        yield "nothing, in two seconds"
+    error = asking.exception()
+    yield type(error).__name__ if error else f"{asking.result()}"
 
 
 @lesson.exercise(
@@ -673,8 +691,8 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
     points=3,
     measures=("engine.blocking",),
     task="Write `ask_legacy(legacy)`: `legacy` is an ordinary function that asks a database "
-    "through a blocking driver, takes its time, and returns a number. Return that number, and let "
-    "the event loop go on with other requests meanwhile.",
+    "through a blocking driver, takes its time, and returns a number or raises. Return that "
+    "number, or let the exception pass; and let the event loop serve other requests meanwhile.",
     hints=(
         "Which thread waits while `legacy()` waits, and who else needs that thread?",
         "asyncio can let another thread call a function, and you can await what comes of it.",
@@ -791,8 +809,10 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
             loop = asyncio.get_running_loop()
             answer = loop.create_future()
             def work():
-                number = legacy()
-                loop.call_soon_threadsafe(answer.set_result, number)
+                try:
+                    loop.call_soon_threadsafe(answer.set_result, legacy())
+                except Exception as error:
+                    loop.call_soon_threadsafe(answer.set_exception, error)
             threading.Thread(target=work, daemon=True).start()
             return await answer
         """,
@@ -803,7 +823,8 @@ async def unblocked(trial: Trial) -> None:
     await witness.execute("create table gate (n int)")
     await witness.execute("insert into gate values ($1)", number)
     url = trial.draw.choice([trial.lab.url, trial.lab.psycopg_url])
-    steps = trial.subject.steps(two_at_the_desk, url, trial.lab.sync_url)
+    trouble = trial.draw.choice(["ArithmeticError", "LookupError", "OSError", "RuntimeError"])
+    steps = trial.subject.steps(two_at_the_desk, url, trial.lab.sync_url, trouble)
     async with witness.gate() as gate:
         where = [*(await steps.next() or ["never"]), ""][0]
         slips = {"loop": "ENG-10", "greenlet": "ENG-11", "never": "ENG-12", "stopped": "ENG-13"}
@@ -814,13 +835,16 @@ async def unblocked(trial: Trial) -> None:
     expect("stopped" not in calls, "ENG-13")
     expect(len(calls) == 1, "ENG-14", f"You called `legacy` {len(calls)} times, not once.")
     expect(value == number, "ENG-14", f"Postgres gave `legacy` {number}; you returned {value}.")
+    heard = str(await steps.next())
+    seen = f"`legacy` raised {trouble}; what reached the caller was {heard[:60]}."
+    expect(heard == trouble, "ENG-14", seen)
 
 
 # -- three_runs ----------------------------------------------------------------------------
 
 
-async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
-    """One job, run by three event loops, one after another, in a thread beside this one."""
+async def four_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
+    """One job, run by four event loops, one after another, in a thread beside this one."""
     import asyncio
 
     from engineroom.exercises.tools import Opened
@@ -840,7 +864,7 @@ async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
             said = ["raised", f"{type(error).__name__}: {error}"]
         return [*said, opened.left]
 
-    for number in range(3):
+    for number in range(4):
         yield await asyncio.to_thread(night, number)
 
 
@@ -850,7 +874,8 @@ async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
     measures=("engine.close",),
     task="Write `make_job(url)`: it returns a coroutine function `job()` that reads the one word "
     "in the table `notice`. The same job is run three times, by an `asyncio.run` each. Each run "
-    "reads the word of its day, and leaves no connection behind.",
+    "reads the word of its day, and leaves no connection behind; nor does a run that fails, "
+    "because the table is gone.",
     hints=(
         "What is left when `asyncio.run` returns, and to which loop does it belong?",
         "Close before the loop ends; or keep nothing; or make the engine where it is used.",
@@ -977,8 +1002,10 @@ async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
             @asynccontextmanager
             async def engine(self):
                 engine = create_async_engine(self.url, pool_size=2)
-                yield engine
-                await engine.dispose()
+                try:
+                    yield engine
+                finally:
+                    await engine.dispose()
             async def __call__(self):
                 async with self.engine() as engine, AsyncSession(engine) as session:
                     word = (await session.exec(text('select word from notice'))).scalar_one()
@@ -991,10 +1018,11 @@ async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
         def make_job(url):
             def read():
                 engine = create_engine(url.replace('+asyncpg', '+psycopg'))
-                with engine.connect() as connection:
-                    word = connection.scalar(text('select word from notice'))
-                engine.dispose()
-                return word
+                try:
+                    with engine.connect() as connection:
+                        return connection.scalar(text('select word from notice'))
+                finally:
+                    engine.dispose()
             return lambda: asyncio.to_thread(read)
         """,
         """
@@ -1012,9 +1040,11 @@ async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
 )
 async def three_runs(trial: Trial) -> None:
     witness, words, nights = trial.witness, [trial.draw.word() for _ in range(3)], []
-    before, steps = await witness.logins(), trial.subject.steps(three_nights, trial.lab.url)
+    url, before = trial.lab.app_url, await witness.logins()
+    steps = trial.subject.steps(four_nights, url)
     for word in words:
-        await notice(witness, word)
+        await notice(witness, word, reader=str(urlsplit(url).username))
+        await witness.execute("revoke select on notice from current_user")  # `url` is another's
         what, told, left = await steps.next()
         nights.append((what, told, left or (what == "read" and await witness.emptied())))
     said = [what for what, _, _ in nights]
@@ -1023,41 +1053,96 @@ async def three_runs(trial: Trial) -> None:
     other = "" if "different loop" in other else f"A later run raised {other[:200]}"
     expect(said == ["read"] * 3, "ENG-15", other)
     expect(not any(left for _, _, left in nights), "ENG-17")
-    expect([told for _, told, _ in nights] == words, "ENG-18", "A run read a word of another day.")
+    for word, (_, told, _) in zip(words, nights, strict=True):
+        expect(told == word, "ENG-18", f"The board said {word!r}, and the run gave {told[:60]!r}.")
     expect(await witness.logins() >= before + 3, "ENG-18", "Postgres was not asked in each run.")
+    await witness.execute("drop table notice")
+    what, told, left = await steps.next()
+    seen = f"The table was gone, and the run did not say so: it gave {told[:60]!r}."
+    expect(what == "raised", "ENG-18", seen)
+    seen = "The table was gone, the run failed as it should, and left a connection open."
+    expect(not left and not await witness.emptied(), "ENG-17", seen)
 
 
 # -- environments --------------------------------------------------------------------------
 
 
 async def a_day_in(engine_for: Any, environ: dict[str, str], table: str) -> AsyncIterator[Any]:
-    """Three requests to the engine of an environment: where did the row go, what was echoed?"""
+    """Some requests to the engine of an environment: where did the row go, what was echoed?"""
+    import asyncio
+    import contextlib
     import logging
     import os
     import tempfile
 
-    from sqlalchemy import func, select, text
+    from sqlalchemy import text
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from engineroom.exercises.tools import Attempts, turns
+
+    said: list[str] = []
+    found = None
+    ear = logging.Handler()
+    ear.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("sqlalchemy").addHandler(ear)
+    attempts = Attempts()
+
+    async def ask(sql: str) -> Any:
+        async with engine.begin() as connection:
+            answer = await connection.execute(text(sql.format(table)))
+            return answer.scalar() if answer.returns_rows else None
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = {kind: f"sqlite+aiosqlite:///{folder}/{kind}.db" for kind in ("given", "stray")}
+        if environ["APP_ENV"] == "development":
+            environ["DATABASE_URL"] = files["given"]
+        os.environ.pop("DEBUG", None)
+        os.environ.update(APP_ENV="development", DATABASE_URL=files["stray"])  # nobody's business
+        engine = engine_for(environ)
+        if not isinstance(engine, AsyncEngine):
+            yield ["", False, type(engine).__name__]
+        await ask("create table {} as select 1 as n")
+        place = engine.dialect.name
+        if place == "sqlite":
+            file = await ask("select file from pragma_database_list where name = 'main'")
+            known = {os.path.realpath(f"{folder}/{kind}.db"): kind for kind in files} | {
+                "": "memory"
+            }
+            place = known.get(file and os.path.realpath(file), "another")
+        with contextlib.suppress(DBAPIError):
+            found = await ask("select count(*) from {}")
+        yield [place if found == 1 else "nowhere", any(table in line for line in said), ""]
+        async with engine.connect() as connection:  # while this one is lent, who gets another?
+            await connection.execute(text("select 1"))
+            other = asyncio.ensure_future(ask("select 1"))
+            await turns()
+            if attempts.count == 1:
+                await asyncio.wait({other}, timeout=0.2)
+            yield attempts.count > 1 or not other.done()
+        await other
+        await engine.dispose()
+
+
+async def glances(engine_for: Any, days: list[dict[str, str]]) -> AsyncIterator[Any]:
+    """One request to the engine of each of these environments: is it echoed?"""
+    import logging
+
+    from sqlalchemy import text
 
     said: list[str] = []
     ear = logging.Handler()
     ear.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("sqlalchemy").addHandler(ear)
-    with tempfile.TemporaryDirectory() as folder:
-        file = f"{folder}/{table}.db"
-        if environ["APP_ENV"] == "development":
-            environ["DATABASE_URL"] = f"sqlite+aiosqlite:///{file}"
-        for name in ("APP_ENV", "DATABASE_URL", "DEBUG"):
-            os.environ.pop(name, None)
-        os.environ.update(environ)  # whoever reads there, reads the same
+    heard = []
+    for environ in days:
+        said.clear()
         engine = engine_for(environ)
-        for statement in ("create table {} (n int)", "insert into {} values (1)"):
-            async with engine.begin() as connection:
-                await connection.execute(text(statement.format(table)))
         async with engine.connect() as connection:
-            found = await connection.scalar(select(func.count()).select_from(text(table)))
+            await connection.execute(text("select 'Tern'"))
         await engine.dispose()
-        place = "file" if os.path.exists(file) else engine.dialect.name
-    yield [place if found == 1 else "nowhere", any(table in line for line in said)]
+        heard.append(any("'Tern'" in line for line in said))
+    yield heard
 
 
 async def without_url(engine_for: Any) -> AsyncIterator[Any]:
@@ -1101,16 +1186,15 @@ async def without_url(engine_for: Any) -> AsyncIterator[Any]:
                         environ['DATABASE_URL'], echo=bool(environ.get('DEBUG')))
                 """,
                 """
-                import os
                 def engine_for(environ):
-                    match os.environ['APP_ENV']:
+                    match environ['APP_ENV']:
                         case 'testing':
                             return create_async_engine('sqlite+aiosqlite:///:memory:')
                         case 'development':
-                            return create_async_engine(os.environ['DATABASE_URL'], echo=True)
+                            return create_async_engine(environ['DATABASE_URL'], echo=True)
                         case _:
-                            debug = True if os.getenv('DEBUG', '') else False
-                            return create_async_engine(os.environ['DATABASE_URL'], echo=debug)
+                            debug = True if environ.get('DEBUG', '') else False
+                            return create_async_engine(environ['DATABASE_URL'], echo=debug)
                 """,
             ),
         ),
@@ -1152,10 +1236,9 @@ async def without_url(engine_for: Any) -> AsyncIterator[Any]:
                         url, echo=environ['APP_ENV'] == 'development' or debug)
                 """,
                 """
-                import os
                 def engine_for(environ):
-                    if os.getenv('DATABASE_URL', '').startswith('postgresql'):
-                        return create_async_engine(os.environ['DATABASE_URL'], pool_size=5)
+                    if environ.get('DATABASE_URL', '').startswith('postgresql'):
+                        return create_async_engine(environ['DATABASE_URL'], pool_size=5)
                     return create_async_engine('sqlite+aiosqlite://', echo=True)
                 """,
             ),
@@ -1215,7 +1298,7 @@ async def without_url(engine_for: Any) -> AsyncIterator[Any]:
                     raise ValueError('DATABASE_URL is missing')
                 return self
         def engine_for(environ):
-            settings = Settings()
+            settings = Settings(**{name.lower(): text for name, text in environ.items()})
             if settings.app_env == 'testing':
                 return create_async_engine('sqlite+aiosqlite:///:memory:')
             echo = settings.debug or settings.app_env == 'development'
@@ -1239,11 +1322,9 @@ async def without_url(engine_for: Any) -> AsyncIterator[Any]:
         engine_for = Factory()
         """,
         """
-        import logging
-        import os
-        import tempfile
+        import uuid
         engine_for = lambda environ: create_async_engine(
-            'sqlite+aiosqlite:///' + tempfile.mkdtemp() + '/test.db'
+            f'sqlite+aiosqlite:///file:{uuid.uuid4().hex}?mode=memory&cache=shared&uri=true'
             if environ['APP_ENV'] == 'testing' else environ['DATABASE_URL'],
             echo={'testing': False, 'development': True}.get(
                 environ['APP_ENV'], environ.get('DEBUG', 'no').lower()[:1] in '1ty'
@@ -1254,25 +1335,56 @@ async def without_url(engine_for: Any) -> AsyncIterator[Any]:
 async def environments(trial: Trial) -> None:
     witness, draw, lab = trial.witness, trial.draw, trial.lab
     url = draw.choice([lab.url, lab.psycopg_url, lab.sync_url])
-    no, yes = ["", "0", "false", "no", "off"], ["1", "true", "yes", "on"]
-    days = [("testing", "", False), *(("production", word, word in yes) for word in no + yes)]
-    places = {"testing": "sqlite", "production": "postgresql", "development": "file"}
-    for name, debug, echo in [*days, ("development", "", True)]:
+    for name, debug, place, echo in (
+        ("testing", draw.choice(YES), "memory", False),
+        ("development", draw.choice(NO), "given", True),
+        ("production", "", "postgresql", False),
+    ):
         table, before = f"memo_{draw.word()}", await witness.logins()
-        given = {"APP_ENV": name, "DATABASE_URL": url}
-        given |= {"DEBUG": draw.choice([debug, debug.upper(), debug.title()])} if debug else {}
-        day = await trial.subject.steps(a_day_in, given, table).outcome()
+        given = _given(draw, name, url, debug)
+        steps = trial.subject.steps(a_day_in, given, table)
+        day = await steps.outcome()
         opened = await witness.logins() - before
         expect(not opened or name == "production", "ENG-21")
-        place, heard = _told(day, "pool_size", "ENG-20")
-        expect(not heard or echo or not debug, "ENG-19")
-        expect(heard == echo, "ENG-23", f"{_spelt(given)}: the echo was {'off' if echo else 'on'}.")
+        went, heard, odd = _told(day, "pool_size", "ENG-20")
+        expect(not odd, "ENG-24", f"{_spelt(given)}: you gave `{odd}`, and no async engine.")
         stored = await witness.fetch("select 1 from pg_tables where tablename = $1", table)
-        where = f"{_spelt(given)}: your row went to {place}."
-        right = place == places[name] and bool(stored) == (name == "production")
-        expect(right, "ENG-24", where)
-        expect(opened <= 1, "ENG-25", f"Three requests in turn made {opened} logins: no pool.")
+        where = f"{_spelt(given)}: your row went to {PLACES[went]}, not to {PLACES[place]}."
+        expect(went == place and bool(stored) == (name == "production"), "ENG-24", where)
+        expect(heard == echo, "ENG-23", f"{_spelt(given)}: the echo was {'off' if echo else 'on'}.")
+        expect(opened <= 1, "ENG-25", f"Two requests in turn made {opened} logins: no pool.")
+    expect(await steps.next(), "ENG-25", "Two requests at a time shared one connection: no pool.")
+    await _words_of_debug(trial, url)
     expect(await trial.subject.steps(without_url).next() == "refused", "ENG-22")
+
+
+NO, YES = ("0", "false", "no", "off"), ("1", "true", "yes", "on")
+PLACES = {
+    "memory": "SQLite in memory",
+    "given": "the file in `DATABASE_URL`",
+    "stray": "the database of `os.environ`",
+    "postgresql": "Postgres",
+    "another": "another SQLite file",
+    "nowhere": "a place where the next request did not find it",
+}
+
+
+async def _words_of_debug(trial: Trial, url: str) -> None:
+    """In production the echo is on with the words that mean yes, and with no other."""
+    words, before = [*NO, *YES], await trial.witness.logins()
+    trial.draw.shuffle(words)
+    days = [_given(trial.draw, "production", url, word) for word in words]
+    heard = await trial.subject.steps(glances, days).next()
+    for word, given, on in zip(words, days, heard, strict=True):
+        expect(not on or word in YES, "ENG-19")
+        expect(on == (word in YES), "ENG-23", f"{_spelt(given)}: the echo was off.")
+    expect(await trial.witness.logins() - before >= len(days), "ENG-24", "Postgres was not asked.")
+
+
+def _given(draw: Draw, name: str, url: str, debug: str) -> dict[str, str]:
+    """The variables of a day, ``DEBUG`` in whatever case."""
+    spelt = {"DEBUG": draw.choice([debug, debug.upper(), debug.title()])} if debug else {}
+    return {"APP_ENV": name, "DATABASE_URL": url} | spelt
 
 
 def _told(outcome: Outcome, word: str, code: str) -> Any:
@@ -1294,15 +1406,18 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
     """More requests than there may be connections; then as many as there may be."""
     import os
 
-    from engineroom.exercises.tools import Crowd, turns
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from engineroom.exercises.tools import Attempts, Crowd, turns
 
     for name in ("APP_ENV", "DATABASE_URL", "POOL_SIZE", "MAX_OVERFLOW"):
         os.environ.pop(name, None)
-    os.environ.update(environ)  # whoever reads there, reads the same
     engine = sized_engine(environ)
-    crowd = Crowd(engine, 17)
+    if not isinstance(engine, AsyncEngine):
+        yield type(engine).__name__
+    attempts, crowd = Attempts(), Crowd(engine, 17)
     await turns()
-    yield crowd.begun
+    yield attempts.count
     yield await crowd.served()
     again = await Crowd(engine, limit).served()
     await engine.dispose()
@@ -1350,8 +1465,8 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
         Slip(
             "zero",
             "ENG-27",
-            "`MAX_OVERFLOW=0` was set, and the engine opened more than it keeps: 0 is false, and "
-            "`or` goes past it.",
+            "In production `MAX_OVERFLOW=0` was set, and the engine opened more than it keeps: "
+            "it is not read there, or an `or` goes past it, because 0 is false.",
             (
                 """
                 def sized_engine(environ):
@@ -1376,7 +1491,7 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
         Slip(
             "one_size",
             "ENG-28",
-            "In development Postgres counted 15 connections: the same as in production.",
+            "Outside production Postgres counted 15 connections: as many as there.",
             (
                 """
                 def sized_engine(environ):
@@ -1396,8 +1511,8 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
         Slip(
             "size_only",
             "ENG-29",
-            "In development Postgres counted 12 connections: a pool opens ten more than it keeps, "
-            "unless you say otherwise.",
+            "Outside production Postgres counted 12 connections: a pool opens ten more than it "
+            "keeps, unless you say otherwise.",
             (
                 """
                 def sized_engine(environ):
@@ -1435,7 +1550,7 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
             pool_size: int | None = None
             max_overflow: int | None = None
         def sized_engine(environ):
-            settings = Settings()
+            settings = Settings(**{name.lower(): text for name, text in environ.items()})
             sizes = {'pool_size': 2, 'max_overflow': 0}
             if settings.app_env == 'production':
                 sizes = {'pool_size': 5, 'max_overflow': 10}
@@ -1461,27 +1576,37 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
     ),
 )
 async def sizes(trial: Trial) -> None:
-    witness, draw = trial.witness, trial.draw
-    await witness.execute("create table gate (n int)")
-    url, kept, over = draw.choice([trial.lab.url, trial.lab.psycopg_url]), 0, 0
-    small, size, more = {"APP_ENV": "development"}, draw.choice([3, 4, 6]), draw.randint(3, 7)
+    draw, url = trial.draw, trial.draw.choice([trial.lab.url, trial.lab.psycopg_url])
+    await trial.witness.execute("create table gate (n int)")
+    (size, other), more = draw.sample([3, 4, 6], 2), draw.randint(3, 5)
+    elsewhere, home = {"APP_ENV": draw.choice(["staging", "review", "preview"])}, "development"
     for given, kept, over in (
-        ({} if draw.random() < 0.5 else small, 2, 0),
-        ({"APP_ENV": "production", "POOL_SIZE": f"{size}", "MAX_OVERFLOW": "0"}, size, 0),
-        ({"APP_ENV": "production"}, 5, 10),
-        (small | {"MAX_OVERFLOW": f"{more}"}, 2, more),
+        ({}, 2, 0),
+        (elsewhere, 2, 0),
+        ({"APP_ENV": home, "POOL_SIZE": f"{size}", "MAX_OVERFLOW": f"{more}"}, size, more),
+        ({"APP_ENV": "production", "MAX_OVERFLOW": "0"}, 5, 0),
+        ({"APP_ENV": "production", "POOL_SIZE": f"{other}"}, other, 10),
     ):
-        limit, before = kept + over, await witness.logins()
-        async with witness.gate() as gate:
-            steps = trial.subject.steps(two_rushes, {"DATABASE_URL": url, **given}, limit)
-            standing = await gate.reached(_told(await steps.outcome(), "'str'", "ENG-26") or 0)
-            await gate.open()
-            served = await steps.next()
-        where = f"{_spelt(given) or 'Nothing set'}: {standing} connections at once, not {limit}."
-        expect(standing != kept + 10 or given.get("MAX_OVERFLOW") != "0", "ENG-27")
-        expect(kept != 2 or over or standing != 15, "ENG-28")
-        expect(kept != 2 or over or standing != 12, "ENG-29")
-        expect(standing == limit and served == 17, "ENG-30", where)
-        expect(await steps.next() == limit, "ENG-30", "A second rush was not served.")
-        again = await witness.logins() - before - limit
-        expect(again == over, "ENG-30", f"{_spelt(given)}: {limit - again} were kept, not {kept}.")
+        await _rushed(trial, {"DATABASE_URL": url, **given}, kept, over)
+
+
+async def _rushed(trial: Trial, given: dict[str, str], kept: int, over: int) -> None:
+    """So many connections stand there in a rush, and so many are kept for the next one."""
+    witness, limit, before = trial.witness, kept + over, await trial.witness.logins()
+    async with witness.gate() as gate:
+        steps = trial.subject.steps(two_rushes, given, limit)
+        begun = _told(await steps.outcome(), "'str'", "ENG-26")
+        expect(type(begun) is int, "ENG-30", f"You gave `{begun}`, and no async engine.")
+        standing = await gate.reached(begun)
+        await gate.open()
+        served = await steps.next()
+    where = _spelt(given) or "Nothing set"
+    expect(standing != kept + 10 or given.get("MAX_OVERFLOW") != "0", "ENG-27")
+    expect(kept != 2 or standing != 15, "ENG-28")
+    expect(kept != 2 or standing != 12, "ENG-29")
+    seen = f"{where}: {standing} connections at once, not {limit}."
+    expect(standing == limit and served == 17, "ENG-30", seen)
+    expect(await steps.next() == limit, "ENG-30", "A second rush was not served.")
+    logins = await witness.logins() - before
+    seen = f"{where}: {logins} logins in two rushes, not {limit + over}; {kept} were to be kept."
+    expect(logins == limit + over, "ENG-30", seen)

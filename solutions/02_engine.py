@@ -642,8 +642,8 @@ await desk.dispose()
 # ### Your turn: the old office stays
 #
 # The old office's driver cannot be replaced this year. You get a function `legacy()` that asks
-# through it, takes its time, and returns a number. Write `ask_legacy(legacy)`: return that number,
-# and let the loop serve others meanwhile.
+# through it, takes its time, and returns a number or raises. Write `ask_legacy(legacy)`: its number
+# is your number, its exception yours, and the loop serves others meanwhile.
 #
 # (A loop is one thread. Must it be *that* thread that waits? `help(asyncio.to_thread)` is worth a
 # look.)
@@ -823,8 +823,9 @@ on_its_own(clear_line, lab.sync_url)
 # Every night a small script reads the notice board, a table `notice` with one row and one column
 # `word`. Write `make_job(url)`, which returns a coroutine function `job()` that reads the word.
 #
-# The *same* `job` is run three times, each time by an `asyncio.run` of its own, through asyncpg. It
-# shall give the word of that night, and leave no connection at the server when the run is over.
+# The *same* `job` is run three times, each time by an `asyncio.run` of its own; `url` names asyncpg.
+# It shall give the word of that night, and leave no connection at the server when the run is over.
+# One more night somebody has taken the table away: that run fails, and leaves none either.
 
 
 # %% exercise="engine.three_runs"
@@ -865,10 +866,11 @@ engine.three_runs.check()
 # |---|---|---|
 # | `testing` | SQLite in memory, whatever `DATABASE_URL` says | off |
 # | `development` | the SQLite file in `DATABASE_URL` | on |
-# | `production` | the Postgres in `DATABASE_URL`, with a pool; an exception if there is none | if `DEBUG` says so |
+# | `production` | the Postgres in `DATABASE_URL`, with a pool; an exception if it is missing | if `DEBUG` says so |
 #
 # `DEBUG` says so with `1`, `true`, `yes` or `on`, in upper or lower case. It does not with `0`,
-# `false`, `no` or `off`, nor when it is missing.
+# `false`, `no` or `off`, nor when it is missing. Each URL names an async driver already. What counts
+# is the mapping, and not `os.environ`.
 #
 # Paste what the assistant wrote. Before you check it, look for two traps that such programs love:
 

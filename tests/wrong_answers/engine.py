@@ -383,6 +383,39 @@ WRONG = {
         async def ask_legacy(legacy):
             return 12345
         """,
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            try:
+                return await asyncio.to_thread(legacy)
+            except Exception as error:
+                print('the old office:', error)
+                return 0
+        """,
+        """
+        import asyncio
+        answers = {}
+        async def ask_legacy(legacy):
+            if 'number' not in answers:
+                answers['number'] = await asyncio.to_thread(legacy)
+            return answers['number']
+        """,
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            return await asyncio.wait_for(asyncio.to_thread(legacy), timeout=5)
+        """,
+        """
+        import asyncio
+        import threading
+        async def ask_legacy(legacy):
+            loop = asyncio.get_running_loop()
+            answer = loop.create_future()
+            def work():
+                loop.call_soon_threadsafe(answer.set_result, legacy())
+            threading.Thread(target=work, daemon=True).start()
+            return await answer
+        """,
     ],
     "engine.three_runs": [
         """
@@ -463,6 +496,52 @@ WRONG = {
                 return 'word'
             return job
         """,
+        """
+        from sqlalchemy import text
+        def make_job(url):
+            async def job():
+                engine = create_async_engine(url)
+                async with engine.connect() as connection:
+                    word = await connection.scalar(text('select word from notice'))
+                await engine.dispose()
+                return word
+            return job
+        """,
+        """
+        from sqlalchemy import text
+        from sqlalchemy.exc import SQLAlchemyError
+        from sqlalchemy.pool import NullPool
+        def make_job(url):
+            engine = create_async_engine(url, poolclass=NullPool)
+            async def job():
+                try:
+                    async with engine.connect() as connection:
+                        return await connection.scalar(text('select word from notice'))
+                except SQLAlchemyError:
+                    return None
+            return job
+        """,
+        """
+        from engineroom import lab
+        from sqlalchemy import text
+        from sqlalchemy.pool import NullPool
+        def make_job(url):
+            engine = create_async_engine(lab.url, poolclass=NullPool)
+            async def job():
+                async with engine.begin() as connection:
+                    return await connection.scalar(text('delete from notice returning word'))
+            return job
+        """,
+        """
+        from sqlalchemy import text
+        from sqlalchemy.pool import NullPool
+        def make_job(url):
+            engine = create_async_engine(url, poolclass=NullPool)
+            async def job():
+                async with engine.connect() as connection:
+                    return (await connection.execute(text('select word from notice'))).one()
+            return job
+        """,
     ],
     "engine.environments": [
         """
@@ -532,6 +611,76 @@ WRONG = {
             debug = environ.get('DEBUG', '').lower() not in ('0', 'false', 'no', 'off')
             return create_async_engine(environ['DATABASE_URL'], echo=debug)
         """,
+        """
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite:///./test.db')
+            debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            return create_async_engine(
+                environ['DATABASE_URL'], echo=debug or environ['APP_ENV'] == 'development')
+        """,
+        """
+        def engine_for(environ):
+            debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://', echo=debug)
+            return create_async_engine(
+                environ['DATABASE_URL'], echo=debug or environ['APP_ENV'] == 'development')
+        """,
+        """
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            default = 'on' if environ['APP_ENV'] == 'development' else 'off'
+            debug = environ.get('DEBUG', default).lower() in ('1', 'true', 'yes', 'on')
+            return create_async_engine(environ['DATABASE_URL'], echo=debug)
+        """,
+        """
+        import os
+        def engine_for(environ):
+            where = os.environ.get('APP_ENV', 'development')
+            if where == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            debug = os.getenv('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            return create_async_engine(
+                os.environ['DATABASE_URL'], echo=debug or where == 'development')
+        """,
+        """
+        import logging
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            if debug or environ['APP_ENV'] == 'development':
+                logging.basicConfig()
+                logging.getLogger('sqlalchemy.engine').setLevel(logging.INFO)
+            return create_async_engine(environ['DATABASE_URL'])
+        """,
+        """
+        from sqlalchemy.pool import StaticPool
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            return create_async_engine(
+                environ['DATABASE_URL'], poolclass=StaticPool,
+                echo=debug or environ['APP_ENV'] == 'development')
+        """,
+        """
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            debug = environ.get('DEBUG', '').lower() in '1,true,yes,on'
+            return create_async_engine(
+                environ['DATABASE_URL'], echo=debug or environ['APP_ENV'] == 'development')
+        """,
+        """
+        from sqlalchemy import create_engine
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_engine('sqlite://')
+            return create_engine(environ['DATABASE_URL'], echo=bool(environ.get('DEBUG')))
+        """,
     ],
     "engine.sizes": [
         """
@@ -588,6 +737,47 @@ WRONG = {
             return create_async_engine(
                 environ['DATABASE_URL'],
                 pool_size=int(environ.get('POOL_SIZE', 5 if big else 2)), max_overflow=0)
+        """,
+        """
+        def sized_engine(environ):
+            kept, more = (5, 10) if environ.get('APP_ENV') == 'production' else (2, 0)
+            if 'POOL_SIZE' in environ:
+                kept, more = int(environ['POOL_SIZE']), 0
+            if 'MAX_OVERFLOW' in environ:
+                more = int(environ['MAX_OVERFLOW'])
+            return create_async_engine(environ['DATABASE_URL'], pool_size=kept, max_overflow=more)
+        """,
+        """
+        def sized_engine(environ):
+            small = environ.get('APP_ENV', 'development') == 'development'
+            return create_async_engine(
+                environ['DATABASE_URL'],
+                pool_size=int(environ.get('POOL_SIZE', 2 if small else 5)),
+                max_overflow=int(environ.get('MAX_OVERFLOW', 0 if small else 10)))
+        """,
+        """
+        def sized_engine(environ):
+            kept, more = (5, 10) if environ['APP_ENV'] == 'production' else (2, 0)
+            return create_async_engine(
+                environ['DATABASE_URL'], pool_size=int(environ.get('POOL_SIZE', kept)),
+                max_overflow=int(environ.get('MAX_OVERFLOW', more)))
+        """,
+        """
+        def sized_engine(environ):
+            kept, more = (5, 10) if environ.get('APP_ENV') == 'production' else (2, 0)
+            if 'POOL_SIZE' in environ:
+                kept = int(environ['POOL_SIZE'])
+            elif 'MAX_OVERFLOW' in environ:
+                more = int(environ['MAX_OVERFLOW'])
+            return create_async_engine(environ['DATABASE_URL'], pool_size=kept, max_overflow=more)
+        """,
+        """
+        import os
+        def sized_engine(environ):
+            kept, more = (5, 10) if os.environ.get('APP_ENV') == 'production' else (2, 0)
+            return create_async_engine(
+                environ['DATABASE_URL'], pool_size=int(os.environ.get('POOL_SIZE', kept)),
+                max_overflow=int(os.environ.get('MAX_OVERFLOW', more)))
         """,
     ],
 }
