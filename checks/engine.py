@@ -66,7 +66,8 @@ lesson = Lesson(
         "ENG-04": "The answers were not those of the database that was asked. Run your function by "
         "hand: make the engine, connect, read the word.",
         "ENG-05": "`run_and_close` had returned, and connections were open. `dispose()` closes "
-        "them, if it is awaited: without `await` it only makes a coroutine that nobody runs.",
+        "them, if it is awaited: without `await` it only makes a coroutine that nobody runs. Two "
+        "jobs need two engines: what one of them has in use survives the other's `dispose()`.",
         "ENG-06": "The work raised an exception, and connections stayed open: the line that closes "
         "was never reached. What stands in `finally` runs in both cases.",
         "ENG-07": "An exception of the work did not reach the caller. Close, and let it pass on as "
@@ -74,7 +75,8 @@ lesson = Lesson(
         "ENG-08": "The work was cancelled, and connections stayed open. `CancelledError` is no "
         "`Exception`: `except Exception` never sees it, `finally` does.",
         "ENG-09": "What the work returned is what the caller should get, and the work is done "
-        "once. Return what `await work(engine)` gives.",
+        "once, with an engine for `url`, and has ended when you end. Return what "
+        "`await work(engine)` gives.",
         "ENG-10": "The blocking call ran on the thread of the event loop. While it waits, the loop "
         "waits: no other coroutine gets a turn, whether `async def` stands before it or not.",
         "ENG-11": "`run_sync` and `greenlet_spawn` do not move a call to another thread. They let "

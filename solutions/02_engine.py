@@ -12,7 +12,7 @@
 # *Lesson 02 · about 35 minutes*
 #
 # A call from operations: **"Your booking desk logs in to Postgres forty times a minute. And last
-# night, when everybody had gone home, it still held eleven connections. What are you doing over
+# night, when everybody had gone home, it still held ten connections. What are you doing over
 # there?"**
 #
 # The desk of the Skerry Line sells tickets for three small ferries, *Alca*, *Tern* and *Puffin*.
@@ -164,8 +164,7 @@ for number, make, url in (
         print(f"({number}) InvalidRequestError:", error)
 
 # %% [markdown]
-# 1. `sqlite:///` means the driver *pysqlite*, which can only block. An async engine refuses it, and
-#    any other driver that can only block.
+# 1. `sqlite:///` means the driver *pysqlite*, which can only block. An async engine refuses it.
 # 2. Many texts call `postgresql://` a "sync URL". Since SQLAlchemy 2.1 it means psycopg 3, which can
 #    do both.
 # 3. The wrong way round: a driver that is async only, in an engine that is not. It is **accepted**,
@@ -317,16 +316,31 @@ print("all use the same   -", end=" ")
 await a_quarter_of_an_hour(lambda: desk)
 
 # %% [markdown]
-# There are the logins, and there are the eleven connections of last night. A pool belongs to *one*
-# engine. Who makes an engine for each request begins each time with an empty pool, and leaves a full
-# one behind.
+# There are the logins, and there are the ten connections of last night. A pool belongs to *one*
+# engine. Who makes an engine for each request begins each time with an empty pool, and leaves a
+# connection in it.
 #
 # **Two engines by mistake** is the quieter form. One part of the program says `import database`,
-# another `from app import database`, and the module runs twice. Each engine is well behaved, and
-# keeps to its limit of two:
+# another `from tickets import database`, and the module runs twice:
 
 # %%
-one, another = (create_async_engine(lab.url, pool_size=2, max_overflow=0) for _ in range(2))
+import sys
+from importlib import import_module
+
+with tempfile.TemporaryDirectory() as folder:
+    Path(folder, "tickets").mkdir()
+    Path(folder, "tickets", "database.py").write_text("""
+from sqlalchemy.ext.asyncio import create_async_engine
+from engineroom import lab
+
+desk = create_async_engine(lab.url, pool_size=2, max_overflow=0)
+""")
+    sys.path[:0] = [folder, f"{folder}/tickets"]
+    one = import_module("database").desk
+    another = import_module("tickets.database").desk
+    del sys.path[:2]
+
+print("the same engine?", one is another)
 
 held = [await desk.connect() for desk in (one, another) for _ in range(2)]
 print("each engine: at most 2.   Postgres counts:", await connections())
@@ -510,6 +524,7 @@ print("stopped: ", await connections())
 
 # %%
 old_office = create_engine(lab.sync_url)
+print("the old office's driver:", old_office.driver)
 
 
 async def ask_old_office():
@@ -613,8 +628,8 @@ print("silent for more than a tenth?", heart["async, 100,000 objects"].silence >
 heart
 
 # %% [markdown]
-# Waiting is free, *working* is not. The rows arrive while the heart beats. Then 100,000 objects are
-# built, in one go, and building is work on the loop's own thread. No driver can take that off you.
+# Waiting is free, *working* is not. The 100,000 objects are built in one go, on the loop's own
+# thread. No driver can take that off you.
 #
 # But you can fetch and build in **parts**, and let the loop breathe in between:
 
@@ -673,7 +688,6 @@ engine.unblocked.check()
 # %%
 import inspect
 import subprocess
-import sys
 
 
 def on_its_own(function, *arguments):
