@@ -299,7 +299,8 @@ pooling.ceiling.check()
 # ### Your turn: doors open at nine
 #
 # The first passengers wait longest, because each of their connections has to log in first. Open
-# `n` of them *before* nine. When `warm` returns they shall lie ready in the pool.
+# `n` of them *before* nine. When `warm` returns they shall lie ready in the pool, whether it was
+# empty before or not.
 #
 # (Section 1 says why `n` requests in turn will not do.)
 
@@ -656,7 +657,7 @@ print(pool.size(), pool._max_overflow, pool._timeout, pool._pre_ping, pool._recy
 #
 # Four demands, and Postgres will try each of them:
 #
-# 1. a rush may open 15 connections, and no more;
+# 1. a rush may open 15 connections, and no more; who finds none free queues;
 # 2. five of them are kept when it is over;
 # 3. when the host has closed the idle ones, no request fails;
 # 4. none older than five minutes is used, and none younger than a minute is replaced.
