@@ -320,9 +320,10 @@ def neighbours(url: str, draw: Draw) -> list[str]:
     user, password = login.partition(":")[::2]
     elsewhere = [f"{login}@{draw.word()}.invalid:{at.port}", f"{login}@{at.hostname}:1"]
     others = [f"{draw.word()}:{password}@{place}", f"{user}:{draw.word()}@{place}", *elsewhere]
+    names = [draw.word() for _ in range(4)]
     return [
         *(at._replace(netloc=other).geturl() for other in others),
-        *(at._replace(path=f"/{draw.word()}").geturl() for _ in range(8)),
+        *(at._replace(path=f"/{name}").geturl() for name in (*names, names[0].upper())),
         at._replace(query=f"application_name={draw.word()}").geturl(),
     ]
 

@@ -125,8 +125,7 @@ print("five queries in one block: ", len(in_one_block), "login")
 print("five blocks with one query:", len({await backend(desk) for _ in range(5)}), "logins")
 
 # %% [markdown]
-# And a login is dear. Encryption is agreed on, the password is proved, the server starts a
-# process. We take the best of eight, with and without:
+# And a login is dear. We take the best of eight requests, with and without:
 
 # %% facts="0.13"
 import time

@@ -94,6 +94,13 @@ WRONG = {
             return engines[name]
         """,
         """
+        engines = {}
+        def get_engine(url):
+            if url.lower() not in engines:
+                engines[url.lower()] = create_async_engine(url)
+            return engines[url.lower()]
+        """,
+        """
         from sqlalchemy import make_url
         engines = {}
         def get_engine(url):
