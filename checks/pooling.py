@@ -115,9 +115,9 @@ lesson = Lesson(
 
 async def rush(capped: Any, url: str, at_most: int, wait: float, extra: int) -> AsyncIterator[Any]:
     """More requests than there may be connections; who gets one stands at the gate."""
-    from engineroom.exercises.tools import Crowd, let_pass, turns
+    from engineroom.exercises.tools import Crowd, async_engine, let_pass, turns
 
-    engine = capped(url, at_most, wait)
+    engine = async_engine(capped(url, at_most, wait))
     crowd = Crowd(engine, at_most + extra)
     await turns()
     yield crowd.begun
@@ -443,9 +443,9 @@ async def idle_hours(short_lived: Any, url: str, idle_limit: int) -> AsyncIterat
     """Ask; then rest for a share of the limit, as long as one is named, and ask again."""
     from sqlalchemy import text
 
-    from engineroom.exercises.tools import let_pass
+    from engineroom.exercises.tools import async_engine, let_pass
 
-    engine: Any = short_lived(url, idle_limit)
+    engine = async_engine(short_lived(url, idle_limit))
     share: Any = 0
     while share is not None:
         await let_pass(idle_limit * share)
@@ -599,9 +599,9 @@ def _asked(lines: list[Any]) -> int:
 
 async def a_day(production_engine: Any, url: str) -> AsyncIterator[Any]:
     """A rush, a quiet minute, a cut of all that is idle, and five minutes of nothing."""
-    from engineroom.exercises.tools import Crowd, let_pass, turns
+    from engineroom.exercises.tools import Crowd, async_engine, let_pass, turns
 
-    engine = production_engine(url)
+    engine = async_engine(production_engine(url))
     crowd = Crowd(engine, 18)
     await turns()
     yield crowd.begun
@@ -775,9 +775,9 @@ async def quiet_night(cloud_engine: Any, url: str, rest: float) -> AsyncIterator
     """Three requests at once, four times; in between, time goes by and the host does things."""
     from sqlalchemy import event
 
-    from engineroom.exercises.tools import Crowd, let_pass
+    from engineroom.exercises.tools import Crowd, async_engine, let_pass
 
-    engine = cloud_engine(url)
+    engine = async_engine(cloud_engine(url))
     borrowed: list[Any] = []
     event.listen(engine.sync_engine, "checkout", lambda *_: borrowed.append(1))
     for ours, gap in enumerate((0, 280, 0, rest), start=1):
@@ -930,9 +930,9 @@ async def tide(shrinking: Any, url: str) -> AsyncIterator[Any]:
     """Two rushes of five, a quiet time of six requests in turn, and another rush."""
     from sqlalchemy import text
 
-    from engineroom.exercises.tools import Crowd
+    from engineroom.exercises.tools import Crowd, async_engine
 
-    engine = shrinking(url)
+    engine = async_engine(shrinking(url))
     for _ in range(2):
         yield await Crowd(engine, 5).served()
     for _ in range(6):
