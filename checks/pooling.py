@@ -235,19 +235,18 @@ async def rush(capped: Any, url: str, at_most: int, wait: float, extra: int) -> 
     ),
 )
 async def ceiling(trial: Trial) -> None:
-    draw, url = trial.draw, await _open_to_guests(trial, "gate (n int)")
+    draw = trial.draw
     for at_most, wait in ((draw.randint(6, 8), draw.uniform(0.2, 0.8)), (1, draw.uniform(10, 20))):
-        await _rushed(trial, url, at_most, wait)
+        await _rushed(trial, at_most, wait)
 
 
-async def _rushed(trial: Trial, url: str, at_most: int, wait: float) -> None:
+async def _rushed(trial: Trial, at_most: int, wait: float) -> None:
     """Three more requests than there may be connections: who stands at the server, who gave up?"""
     witness, extra, standing = trial.witness, 3, 0
     before = await witness.logins()
     async with witness.gate() as gate:
-        steps = trial.subject.steps(rush, url, at_most, wait, extra)
+        steps = trial.subject.steps(rush, trial.lab.url, at_most, wait, extra)
         await gate.reached(min(await steps.next(), at_most))
-        await _expect_guests(trial, url)
         refused = await steps.next()
         if refused == extra:
             standing = await gate.reached(at_most)

@@ -52,12 +52,6 @@ WRONG = {
             return create_async_engine(url, pool_size=at_most, max_overflow=0, pool_timeout=5)
         """,
         """
-        from engineroom import lab
-        def capped(url, at_most, wait):
-            return create_async_engine(
-                lab.url, pool_size=at_most, max_overflow=0, pool_timeout=wait)
-        """,
-        """
         engine = None
         def capped(url, at_most, wait):
             global engine
