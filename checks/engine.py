@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from engineroom.exercises import Lesson, Objective, Outcome, Slip, Trial, expect
+from engineroom.exercises import Draw, Lesson, Objective, Outcome, Slip, Trial, expect
 from engineroom.exercises.model import SubjectFailed
 
 lesson = Lesson(
@@ -66,7 +66,8 @@ lesson = Lesson(
         "ENG-04": "The answers were not those of the database that was asked. Run your function by "
         "hand: make the engine, connect, read the word.",
         "ENG-05": "`run_and_close` had returned, and connections were open. `dispose()` closes "
-        "them, if it is awaited: without `await` it only makes a coroutine that nobody runs.",
+        "them, if it is awaited: without `await` it only makes a coroutine that nobody runs. Two "
+        "jobs need two engines: what one of them has in use survives the other's `dispose()`.",
         "ENG-06": "The work raised an exception, and connections stayed open: the line that closes "
         "was never reached. What stands in `finally` runs in both cases.",
         "ENG-07": "An exception of the work did not reach the caller. Close, and let it pass on as "
@@ -74,7 +75,8 @@ lesson = Lesson(
         "ENG-08": "The work was cancelled, and connections stayed open. `CancelledError` is no "
         "`Exception`: `except Exception` never sees it, `finally` does.",
         "ENG-09": "What the work returned is what the caller should get, and the work is done "
-        "once. Return what `await work(engine)` gives.",
+        "once, with an engine for `url`, and has ended when you end. Return what "
+        "`await work(engine)` gives.",
         "ENG-10": "The blocking call ran on the thread of the event loop. While it waits, the loop "
         "waits: no other coroutine gets a turn, whether `async def` stands before it or not.",
         "ENG-11": "`run_sync` and `greenlet_spawn` do not move a call to another thread. They let "
@@ -83,7 +85,8 @@ lesson = Lesson(
         "given, in a thread, and await the result.",
         "ENG-13": "The call was in a thread, and the loop stood still all the same, because its "
         "own thread waited for the other one. `result()` and `join()` block; `await` does not.",
-        "ENG-14": "The call's own result should come back: await it, and return it.",
+        "ENG-14": "The call's own result should come back: await it, and return it. What it raises "
+        "comes back the same way, if nobody catches it. Each caller's function is called, once.",
         "ENG-15": "An asyncpg connection belongs to the event loop in which it was opened. "
         "`asyncio.run` makes a new loop each time; a pool that lives longer hands out a "
         "connection of a loop that is gone.",
@@ -106,17 +109,20 @@ lesson = Lesson(
         "ENG-23": "The echo was on where it should be off, or off where it should be on. Look at "
         "the table once more: `APP_ENV` first, then `DEBUG`.",
         "ENG-24": "The rows did not go where they should. Testing: SQLite in memory. Development: "
-        "the file in `DATABASE_URL`. Production: the Postgres in `DATABASE_URL`.",
-        "ENG-25": "In production, requests that came one after another each logged in. That is an "
-        "engine without a pool.",
+        "the file in `DATABASE_URL`. Production: the Postgres in `DATABASE_URL`. What counts is "
+        "the mapping `environ`; `os.environ` says something else while you are checked.",
+        "ENG-25": "In production, requests that came one after another each logged in, or two at a "
+        "time shared a connection. That is an engine without a pool.",
         "ENG-26": "Environment variables are text, and `pool_size` is a number: `int(...)`.",
         "ENG-27": "`MAX_OVERFLOW=0` means none, and 0 is false in Python: with `or` it is lost. "
         "Ask whether the variable is there, not whether its value is true.",
-        "ENG-28": "Development should be small: two connections. It got what production gets.",
+        "ENG-28": "Whatever is not production should be small: two connections. It got what "
+        "production gets.",
         "ENG-29": "Without `max_overflow`, a pool opens up to ten connections more than "
         "`pool_size`.",
         "ENG-30": "Another number of connections than the environment asked for: at once, or kept "
-        "afterwards. Count in `pg_stat_activity` while you hold them, and when you gave them back.",
+        "afterwards. Count in `pg_stat_activity` while you hold them, and when you gave them back. "
+        "Each of the two numbers may be set without the other; `environ` is the place to look.",
     },
 )
 
@@ -124,23 +130,41 @@ lesson = Lesson(
 # -- one_engine ----------------------------------------------------------------------------
 
 
-async def a_morning(get_engine: Any, urls: list[str], order: list[int]) -> AsyncIterator[Any]:
-    """Ask for each engine; then let requests come, one after another, now here, now there."""
-    from sqlalchemy import text
+async def a_morning(
+    get_engine: Any, urls: list[str], others: list[str], order: list[int]
+) -> AsyncIterator[Any]:
+    """Ask for each engine; let requests come in turn, now here, now there; ask for many more."""
+    import asyncio
 
-    from engineroom.exercises.tools import Attempts, turns
+    from sqlalchemy import text
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from engineroom.exercises.tools import Attempts, let_pass, turns
+
+    async def begin(url: str) -> str:
+        made = get_engine(url)
+        return "" if isinstance(made, AsyncEngine) else f"{type(made).__name__}"
+
+    async def request(url: str, beside: bool) -> list[str]:
+        made = await asyncio.to_thread(get_engine, url) if beside else get_engine(url)
+        async with made.connect() as connection:
+            row = await connection.execute(text("select current_user, word from notice"))
+            return [str(value) for value in row.one()]
 
     attempts = Attempts()
-    for url in urls:
-        get_engine(url)
+    odd = [await asyncio.ensure_future(begin(url)) for url in urls]
     await turns()
-    yield attempts.count
-    heard = []
-    for which in order:
-        async with get_engine(urls[which]).connect() as connection:
-            row = await connection.execute(text("select current_user, word from notice"))
-            heard.append([str(value) for value in row.one()])
-    yield heard
+    yield [attempts.count, "".join(odd[:1])]
+    yield [
+        await asyncio.ensure_future(request(urls[which], number == 5))  # as a service would
+        for number, which in enumerate(order)
+    ]
+    known = [get_engine(url) for url in urls + others]
+    await let_pass(100_000)
+    same = [
+        get_engine(url).pool is made.pool for url, made in zip(urls + others, known, strict=True)
+    ]
+    yield [len({id(made.pool) for made in known}), sum(same)]
     for url in urls:
         await get_engine(url).dispose()
 
@@ -267,18 +291,41 @@ async def one_engine(trial: Trial) -> None:
     await notice(witness, word, reader=str(urlsplit(lab.app_url).username))
     urls, before = [lab.url, lab.app_url], await witness.logins()
     urls = [draw.choice([url, url.replace("+asyncpg", "+psycopg")]) for url in urls]
-    order = draw.sample([0, 1] * 5, 10)
-    steps = trial.subject.steps(a_morning, urls, order)
-    begun = await steps.next()
+    others, order = neighbours(urls[0], draw), draw.sample([0, 1] * 5, 10)
+    steps = trial.subject.steps(a_morning, urls, others, order)
+    begun, odd = await steps.next()
+    expect(not odd, "ENG-04", f"`get_engine` gave `{odd}`, and no async engine.")
     expect(not begun and await witness.logins() == before, "ENG-03")
     heard = await steps.next() or []
     wanted = [[urlsplit(urls[which]).username, word] for which in order]
     opened = await witness.logins() - before
     expect(heard == wanted or len({user for user, _ in heard}) > 1, "ENG-02")
     expect(heard == wanted, "ENG-04", "The requests were not answered by the database they asked.")
-    expect(opened <= 2, "ENG-01", f"Postgres counted {opened} logins for 10 requests on 2 URLs.")
+    ways = "one came from a thread, the others from tasks of their own"
+    seen = f"Postgres counted {opened} logins for 10 requests on 2 URLs; {ways}."
+    expect(opened <= 2, "ENG-01", seen)
     users = Counter(backend.user for backend in await witness.backends())
     expect(opened == 2 and len(users) == 2, "ENG-04", "Postgres did not see both of your engines.")
+    many, (pools, same) = len(urls + others), await steps.next()
+    seen = f"{many} URLs that differ in one word each got {pools} engines: some were given twice."
+    expect(pools == many, "ENG-02", seen)
+    seen = f"Asked once more for {many} URLs, you gave {many - same} of them another engine."
+    expect(same == many, "ENG-01", seen)
+
+
+def neighbours(url: str, draw: Draw) -> list[str]:
+    """URLs that differ from this one in a single thing each; nobody will connect to them."""
+    at = urlsplit(url)
+    login, place = at.netloc.rpartition("@")[::2]
+    user, password = login.partition(":")[::2]
+    elsewhere = [f"{login}@{draw.word()}.invalid:{at.port}", f"{login}@{at.hostname}:1"]
+    others = [f"{draw.word()}:{password}@{place}", f"{user}:{draw.word()}@{place}", *elsewhere]
+    names = [draw.word() for _ in range(4)]
+    return [
+        *(at._replace(netloc=other).geturl() for other in others),
+        *(at._replace(path=f"/{name}").geturl() for name in (*names, names[0].upper())),
+        at._replace(query=f"application_name={draw.word()}").geturl(),
+    ]
 
 
 async def notice(witness: Any, word: str, reader: str = "") -> None:
@@ -294,44 +341,68 @@ async def notice(witness: Any, word: str, reader: str = "") -> None:
 # -- run_and_close -------------------------------------------------------------------------
 
 
-async def three_ends(run_and_close: Any, url: str, trouble: str) -> AsyncIterator[Any]:
-    """Work that ends well, work that raises, and work that is cancelled."""
+async def four_ends(run_and_close: Any, url: str, trouble: str) -> AsyncIterator[Any]:
+    """Work beside other work, work that ends well, that raises, and that is cancelled."""
     import asyncio
     import builtins
 
     from sqlalchemy import text
 
-    from engineroom.exercises.tools import Crowd, Opened
+    from engineroom.exercises.tools import Crowd, Opened, let_pass
+
+    class Told(str):
+        """What work returns: it may count as false, and is a result all the same."""
+
+        def __bool__(self) -> bool:
+            return False
 
     opened, calls, waiting = Opened(), [], asyncio.Event()
+    word = text("select word || ' for ' || current_user from notice")
 
-    async def read(engine: Any) -> str:
-        calls.append(engine)
-        await Crowd(engine, 3, "select 1").served()
+    async def read(engine: Any) -> Told:
+        calls.append("going on")
+        await let_pass(600)  # work may take its time
+        await Crowd(engine, 2, "select 1").served()
         async with engine.connect() as connection:
-            return str(await connection.scalar(text("select word from notice")))
+            told = Told(await connection.scalar(word))
+        calls[-1] = "done"
+        return told
+
+    async def glance(engine: Any) -> None:
+        async with engine.connect() as connection:
+            await connection.execute(text("select 1"))
+
+    async def beside(engine: Any) -> Told:
+        async with engine.connect() as connection:
+            await connection.execute(text("select 1"))
+            await run_and_close(url, glance)
+        return await read(engine)
 
     async def fail(engine: Any) -> None:
         raise getattr(builtins, trouble)(await read(engine))
 
     async def wait(engine: Any) -> None:
         await read(engine)
+        calls[-1] = "going on"
         waiting.set()
-        await asyncio.Event().wait()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            calls[-1] = "done"
 
     async def run(work: Any) -> list[Any]:
         try:
             value = await run_and_close(url, work)
-            ended = ["a result", value if type(value) is str else f"a {type(value).__name__}"]
+            ended = ["a result", str(value) if type(value) is Told else f"a {type(value).__name__}"]
         except asyncio.CancelledError:
             ended = ["CancelledError", ""]
         except Exception as error:
             if work is not fail:
                 raise
             ended = [type(error).__name__, str(error)]
-        return [*ended, len(calls), opened.left]  # as it is when the caller goes on
+        return [*ended, calls, opened.left]  # as it is when the caller goes on
 
-    for work in (read, fail, wait):
+    for work in (read, beside, fail, wait):
         calls.clear()
         running = asyncio.ensure_future(run(work))
         if work is wait:
@@ -359,7 +430,7 @@ async def three_ends(run_and_close: Any, url: str, trouble: str) -> AsyncIterato
             "left_open",
             "ENG-05",
             "`run_and_close` had returned, and its connections were still open: `dispose()` was "
-            "not called, or not awaited.",
+            "not called, not awaited, or told `close=False`.",
             (
                 """
                 async def run_and_close(url, work):
@@ -513,30 +584,47 @@ async def three_ends(run_and_close: Any, url: str, trouble: str) -> AsyncIterato
     ),
 )
 async def run_and_close(trial: Trial) -> None:
-    witness, word = trial.witness, trial.draw.word()
-    await notice(witness, word)
-    url = trial.draw.choice([trial.lab.url, trial.lab.psycopg_url])
-    trouble = trial.draw.choice(["ArithmeticError", "LookupError", "OSError", "RuntimeError"])
-    steps = trial.subject.steps(three_ends, url, trouble)
-    endings = {"a result": "ENG-05", trouble: "ENG-06", "CancelledError": "ENG-08"}
-    for ending, code in endings.items():
+    witness, draw, word = trial.witness, trial.draw, trial.draw.word()
+    user = str(urlsplit(trial.lab.app_url).username)
+    await notice(witness, word, reader=user)
+    url = draw.choice([trial.lab.app_url, trial.lab.app_url.replace("+asyncpg", "+psycopg")])
+    trouble = draw.choice(["ArithmeticError", "LookupError", "OSError", "RuntimeError"])
+    steps, told = trial.subject.steps(four_ends, url, trouble), f"{word} for {user}"
+    two = "Two jobs ran at a time, and a connection of one was left: did they share an engine?"
+    for ending, code, seen in (
+        ("a result", "ENG-05", ""),
+        ("a result", "ENG-05", two),
+        (trouble, "ENG-06", ""),
+        ("CancelledError", "ENG-08", ""),
+    ):
         before = await witness.logins()
         ended, value, calls, left = await steps.next()
-        expect(calls == 1, "ENG-09", f"`work` was called {calls} times, not once.")
-        expect(ended != "a result" or ending != trouble, "ENG-07")
-        what = f"The work ended with {ending}; what reached the caller was {ended}: {value}."
-        right = ended == ending and value == ("" if ending == "CancelledError" else word)
-        expect(right, "ENG-09", what)
-        expect(not left and not await witness.emptied(), code)
+        expect(len(calls) == 1, "ENG-09", f"`work` was called {len(calls)} times, not once.")
+        _passed_on([ending, "" if ending == "CancelledError" else told], [ended, value])
+        expect(calls == ["done"], "ENG-09", "You had ended, and the work was still going on.")
+        expect(not left and not await witness.emptied(), code, seen)
         expect(await witness.logins() > before, "ENG-09", "Postgres saw nothing of your engine.")
+
+
+def _passed_on(came: list[str], got: list[str]) -> None:
+    """How the work ended, and what it said, is what the caller is to get."""
+    (ending, told), (ended, value) = came, got
+    expect(ended != "a result" or ending in (ended, "CancelledError"), "ENG-07")
+    what = f"The work ended with {ending}; what reached the caller was {ended}: {value}."
+    if ending == ended == "a result":
+        what = f"The caller was to get {told!r}, a value that counts as false, and got {value!r}."
+    expect(came == got, "ENG-09", what)
 
 
 # -- unblocked -----------------------------------------------------------------------------
 
 
-async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIterator[Any]:
+async def two_at_the_desk(
+    ask_legacy: Any, url: str, sync_url: str, trouble: str
+) -> AsyncIterator[Any]:
     """The blocking driver asks; does the loop's own request get through meanwhile?"""
     import asyncio
+    import builtins
     import inspect
     import os
     import threading
@@ -545,6 +633,8 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
     from sqlalchemy.ext.asyncio import create_async_engine
     from sqlalchemy.pool import NullPool
     from sqlalchemy.util.concurrency import in_greenlet
+
+    from engineroom.exercises.tools import let_pass
 
     loop, here = asyncio.get_running_loop(), (os.getpid(), threading.get_ident())
     calls, called, sent, gate = [], asyncio.Event(), asyncio.Event(), text("select n from gate")
@@ -566,11 +656,15 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
 
     async def follow(connection: Any) -> None:
         await called.wait()
+        await let_pass(600)  # it takes its time
         follows.set()
         sent.set()
         await connection.execute(gate)  # is on its way before this coroutine waits again
 
-    async def ask() -> Any:
+    def broken() -> int:
+        raise getattr(builtins, trouble)("the old office is closed")
+
+    async def ask(legacy: Any) -> Any:
         answer = ask_legacy(legacy)
         value = await answer if inspect.isawaitable(answer) else answer
         return value if type(value) is int else f"a {type(value).__name__}"
@@ -579,7 +673,7 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
     async with engine.connect() as connection:
         await connection.execute(text("select 1"))
         other = asyncio.ensure_future(follow(connection))
-        asking, under_way = asyncio.ensure_future(ask()), asyncio.ensure_future(sent.wait())
+        asking, under_way = asyncio.ensure_future(ask(legacy)), asyncio.ensure_future(sent.wait())
         await asyncio.wait({asking, under_way}, return_when=asyncio.FIRST_COMPLETED)
         if asking.done() and not calls:
             asking.result()
@@ -587,6 +681,11 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
         yield [await asking, calls]
         await other
     await engine.dispose()
+    asking = asyncio.ensure_future(ask(broken))
+    if not (await asyncio.wait({asking}, timeout=2))[0]:
+        yield "nothing, in two seconds"
+    error = asking.exception()
+    yield type(error).__name__ if error else f"{asking.result()}"
 
 
 @lesson.exercise(
@@ -595,8 +694,8 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
     points=3,
     measures=("engine.blocking",),
     task="Write `ask_legacy(legacy)`: `legacy` is an ordinary function that asks a database "
-    "through a blocking driver, takes its time, and returns a number. Return that number, and let "
-    "the event loop go on with other requests meanwhile.",
+    "through a blocking driver, takes its time, and returns a number or raises. Return that "
+    "number, or let the exception pass; and let the event loop serve other requests meanwhile.",
     hints=(
         "Which thread waits while `legacy()` waits, and who else needs that thread?",
         "asyncio can let another thread call a function, and you can await what comes of it.",
@@ -713,8 +812,10 @@ async def two_at_the_desk(ask_legacy: Any, url: str, sync_url: str) -> AsyncIter
             loop = asyncio.get_running_loop()
             answer = loop.create_future()
             def work():
-                number = legacy()
-                loop.call_soon_threadsafe(answer.set_result, number)
+                try:
+                    loop.call_soon_threadsafe(answer.set_result, legacy())
+                except Exception as error:
+                    loop.call_soon_threadsafe(answer.set_exception, error)
             threading.Thread(target=work, daemon=True).start()
             return await answer
         """,
@@ -725,7 +826,8 @@ async def unblocked(trial: Trial) -> None:
     await witness.execute("create table gate (n int)")
     await witness.execute("insert into gate values ($1)", number)
     url = trial.draw.choice([trial.lab.url, trial.lab.psycopg_url])
-    steps = trial.subject.steps(two_at_the_desk, url, trial.lab.sync_url)
+    trouble = trial.draw.choice(["ArithmeticError", "LookupError", "OSError", "RuntimeError"])
+    steps = trial.subject.steps(two_at_the_desk, url, trial.lab.sync_url, trouble)
     async with witness.gate() as gate:
         where = [*(await steps.next() or ["never"]), ""][0]
         slips = {"loop": "ENG-10", "greenlet": "ENG-11", "never": "ENG-12", "stopped": "ENG-13"}
@@ -736,13 +838,16 @@ async def unblocked(trial: Trial) -> None:
     expect("stopped" not in calls, "ENG-13")
     expect(len(calls) == 1, "ENG-14", f"You called `legacy` {len(calls)} times, not once.")
     expect(value == number, "ENG-14", f"Postgres gave `legacy` {number}; you returned {value}.")
+    heard = str(await steps.next())
+    seen = f"`legacy` raised {trouble}; what reached the caller was {heard[:60]}."
+    expect(heard == trouble, "ENG-14", seen)
 
 
 # -- three_runs ----------------------------------------------------------------------------
 
 
-async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
-    """One job, run by three event loops, one after another, in a thread beside this one."""
+async def four_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
+    """One job, run by four event loops, one after another, in a thread beside this one."""
     import asyncio
 
     from engineroom.exercises.tools import Opened
@@ -762,7 +867,7 @@ async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
             said = ["raised", f"{type(error).__name__}: {error}"]
         return [*said, opened.left]
 
-    for number in range(3):
+    for number in range(4):
         yield await asyncio.to_thread(night, number)
 
 
@@ -772,7 +877,8 @@ async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
     measures=("engine.close",),
     task="Write `make_job(url)`: it returns a coroutine function `job()` that reads the one word "
     "in the table `notice`. The same job is run three times, by an `asyncio.run` each. Each run "
-    "reads the word of its day, and leaves no connection behind.",
+    "reads the word of its day, and leaves no connection behind; nor does a run that fails, "
+    "because the table is gone.",
     hints=(
         "What is left when `asyncio.run` returns, and to which loop does it belong?",
         "Close before the loop ends; or keep nothing; or make the engine where it is used.",
@@ -899,8 +1005,10 @@ async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
             @asynccontextmanager
             async def engine(self):
                 engine = create_async_engine(self.url, pool_size=2)
-                yield engine
-                await engine.dispose()
+                try:
+                    yield engine
+                finally:
+                    await engine.dispose()
             async def __call__(self):
                 async with self.engine() as engine, AsyncSession(engine) as session:
                     word = (await session.exec(text('select word from notice'))).scalar_one()
@@ -913,10 +1021,11 @@ async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
         def make_job(url):
             def read():
                 engine = create_engine(url.replace('+asyncpg', '+psycopg'))
-                with engine.connect() as connection:
-                    word = connection.scalar(text('select word from notice'))
-                engine.dispose()
-                return word
+                try:
+                    with engine.connect() as connection:
+                        return connection.scalar(text('select word from notice'))
+                finally:
+                    engine.dispose()
             return lambda: asyncio.to_thread(read)
         """,
         """
@@ -934,9 +1043,11 @@ async def three_nights(make_job: Any, url: str) -> AsyncIterator[Any]:
 )
 async def three_runs(trial: Trial) -> None:
     witness, words, nights = trial.witness, [trial.draw.word() for _ in range(3)], []
-    before, steps = await witness.logins(), trial.subject.steps(three_nights, trial.lab.url)
+    url, before = trial.lab.app_url, await witness.logins()
+    steps = trial.subject.steps(four_nights, url)
     for word in words:
-        await notice(witness, word)
+        await notice(witness, word, reader=str(urlsplit(url).username))
+        await witness.execute("revoke select on notice from current_user")  # `url` is another's
         what, told, left = await steps.next()
         nights.append((what, told, left or (what == "read" and await witness.emptied())))
     said = [what for what, _, _ in nights]
@@ -945,41 +1056,96 @@ async def three_runs(trial: Trial) -> None:
     other = "" if "different loop" in other else f"A later run raised {other[:200]}"
     expect(said == ["read"] * 3, "ENG-15", other)
     expect(not any(left for _, _, left in nights), "ENG-17")
-    expect([told for _, told, _ in nights] == words, "ENG-18", "A run read a word of another day.")
+    for word, (_, told, _) in zip(words, nights, strict=True):
+        expect(told == word, "ENG-18", f"The board said {word!r}, and the run gave {told[:60]!r}.")
     expect(await witness.logins() >= before + 3, "ENG-18", "Postgres was not asked in each run.")
+    await witness.execute("drop table notice")
+    what, told, left = await steps.next()
+    seen = f"The table was gone, and the run did not say so: it gave {told[:60]!r}."
+    expect(what == "raised", "ENG-18", seen)
+    seen = "The table was gone, the run failed as it should, and left a connection open."
+    expect(not left and not await witness.emptied(), "ENG-17", seen)
 
 
 # -- environments --------------------------------------------------------------------------
 
 
 async def a_day_in(engine_for: Any, environ: dict[str, str], table: str) -> AsyncIterator[Any]:
-    """Three requests to the engine of an environment: where did the row go, what was echoed?"""
+    """Some requests to the engine of an environment: where did the row go, what was echoed?"""
+    import asyncio
+    import contextlib
     import logging
     import os
     import tempfile
 
-    from sqlalchemy import func, select, text
+    from sqlalchemy import text
+    from sqlalchemy.exc import DBAPIError
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from engineroom.exercises.tools import Attempts, turns
+
+    said: list[str] = []
+    found = None
+    ear = logging.Handler()
+    ear.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("sqlalchemy").addHandler(ear)
+    attempts = Attempts()
+
+    async def ask(sql: str) -> Any:
+        async with engine.begin() as connection:
+            answer = await connection.execute(text(sql.format(table)))
+            return answer.scalar() if answer.returns_rows else None
+
+    with tempfile.TemporaryDirectory() as folder:
+        files = {kind: f"sqlite+aiosqlite:///{folder}/{kind}.db" for kind in ("given", "stray")}
+        if environ["APP_ENV"] == "development":
+            environ["DATABASE_URL"] = files["given"]
+        os.environ.pop("DEBUG", None)
+        os.environ.update(APP_ENV="development", DATABASE_URL=files["stray"])  # nobody's business
+        engine = engine_for(environ)
+        if not isinstance(engine, AsyncEngine):
+            yield ["", False, type(engine).__name__]
+        await ask("create table {} as select 1 as n")
+        place = engine.dialect.name
+        if place == "sqlite":
+            file = await ask("select file from pragma_database_list where name = 'main'")
+            known = {os.path.realpath(f"{folder}/{kind}.db"): kind for kind in files} | {
+                "": "memory"
+            }
+            place = known.get(file and os.path.realpath(file), "another")
+        with contextlib.suppress(DBAPIError):
+            found = await ask("select count(*) from {}")
+        yield [place if found == 1 else "nowhere", any(table in line for line in said), ""]
+        async with engine.connect() as connection:  # while this one is lent, who gets another?
+            await connection.execute(text("select 1"))
+            other = asyncio.ensure_future(ask("select 1"))
+            await turns()
+            if attempts.count == 1:
+                await asyncio.wait({other}, timeout=0.2)
+            yield attempts.count > 1 or not other.done()
+        await other
+        await engine.dispose()
+
+
+async def glances(engine_for: Any, days: list[dict[str, str]]) -> AsyncIterator[Any]:
+    """One request to the engine of each of these environments: is it echoed?"""
+    import logging
+
+    from sqlalchemy import text
 
     said: list[str] = []
     ear = logging.Handler()
     ear.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("sqlalchemy").addHandler(ear)
-    with tempfile.TemporaryDirectory() as folder:
-        file = f"{folder}/{table}.db"
-        if environ["APP_ENV"] == "development":
-            environ["DATABASE_URL"] = f"sqlite+aiosqlite:///{file}"
-        for name in ("APP_ENV", "DATABASE_URL", "DEBUG"):
-            os.environ.pop(name, None)
-        os.environ.update(environ)  # whoever reads there, reads the same
+    heard = []
+    for environ in days:
+        said.clear()
         engine = engine_for(environ)
-        for statement in ("create table {} (n int)", "insert into {} values (1)"):
-            async with engine.begin() as connection:
-                await connection.execute(text(statement.format(table)))
         async with engine.connect() as connection:
-            found = await connection.scalar(select(func.count()).select_from(text(table)))
+            await connection.execute(text("select 'Tern'"))
         await engine.dispose()
-        place = "file" if os.path.exists(file) else engine.dialect.name
-    yield [place if found == 1 else "nowhere", any(table in line for line in said)]
+        heard.append(any("'Tern'" in line for line in said))
+    yield heard
 
 
 async def without_url(engine_for: Any) -> AsyncIterator[Any]:
@@ -1023,16 +1189,15 @@ async def without_url(engine_for: Any) -> AsyncIterator[Any]:
                         environ['DATABASE_URL'], echo=bool(environ.get('DEBUG')))
                 """,
                 """
-                import os
                 def engine_for(environ):
-                    match os.environ['APP_ENV']:
+                    match environ['APP_ENV']:
                         case 'testing':
                             return create_async_engine('sqlite+aiosqlite:///:memory:')
                         case 'development':
-                            return create_async_engine(os.environ['DATABASE_URL'], echo=True)
+                            return create_async_engine(environ['DATABASE_URL'], echo=True)
                         case _:
-                            debug = True if os.getenv('DEBUG', '') else False
-                            return create_async_engine(os.environ['DATABASE_URL'], echo=debug)
+                            debug = True if environ.get('DEBUG', '') else False
+                            return create_async_engine(environ['DATABASE_URL'], echo=debug)
                 """,
             ),
         ),
@@ -1074,10 +1239,9 @@ async def without_url(engine_for: Any) -> AsyncIterator[Any]:
                         url, echo=environ['APP_ENV'] == 'development' or debug)
                 """,
                 """
-                import os
                 def engine_for(environ):
-                    if os.getenv('DATABASE_URL', '').startswith('postgresql'):
-                        return create_async_engine(os.environ['DATABASE_URL'], pool_size=5)
+                    if environ.get('DATABASE_URL', '').startswith('postgresql'):
+                        return create_async_engine(environ['DATABASE_URL'], pool_size=5)
                     return create_async_engine('sqlite+aiosqlite://', echo=True)
                 """,
             ),
@@ -1137,7 +1301,7 @@ async def without_url(engine_for: Any) -> AsyncIterator[Any]:
                     raise ValueError('DATABASE_URL is missing')
                 return self
         def engine_for(environ):
-            settings = Settings()
+            settings = Settings(**{name.lower(): text for name, text in environ.items()})
             if settings.app_env == 'testing':
                 return create_async_engine('sqlite+aiosqlite:///:memory:')
             echo = settings.debug or settings.app_env == 'development'
@@ -1161,11 +1325,9 @@ async def without_url(engine_for: Any) -> AsyncIterator[Any]:
         engine_for = Factory()
         """,
         """
-        import logging
-        import os
-        import tempfile
+        import uuid
         engine_for = lambda environ: create_async_engine(
-            'sqlite+aiosqlite:///' + tempfile.mkdtemp() + '/test.db'
+            f'sqlite+aiosqlite:///file:{uuid.uuid4().hex}?mode=memory&cache=shared&uri=true'
             if environ['APP_ENV'] == 'testing' else environ['DATABASE_URL'],
             echo={'testing': False, 'development': True}.get(
                 environ['APP_ENV'], environ.get('DEBUG', 'no').lower()[:1] in '1ty'
@@ -1176,25 +1338,56 @@ async def without_url(engine_for: Any) -> AsyncIterator[Any]:
 async def environments(trial: Trial) -> None:
     witness, draw, lab = trial.witness, trial.draw, trial.lab
     url = draw.choice([lab.url, lab.psycopg_url, lab.sync_url])
-    no, yes = ["", "0", "false", "no", "off"], ["1", "true", "yes", "on"]
-    days = [("testing", "", False), *(("production", word, word in yes) for word in no + yes)]
-    places = {"testing": "sqlite", "production": "postgresql", "development": "file"}
-    for name, debug, echo in [*days, ("development", "", True)]:
+    for name, debug, place, echo in (
+        ("testing", draw.choice(YES), "memory", False),
+        ("development", draw.choice(NO), "given", True),
+        ("production", "", "postgresql", False),
+    ):
         table, before = f"memo_{draw.word()}", await witness.logins()
-        given = {"APP_ENV": name, "DATABASE_URL": url}
-        given |= {"DEBUG": draw.choice([debug, debug.upper(), debug.title()])} if debug else {}
-        day = await trial.subject.steps(a_day_in, given, table).outcome()
+        given = _given(draw, name, url, debug)
+        steps = trial.subject.steps(a_day_in, given, table)
+        day = await steps.outcome()
         opened = await witness.logins() - before
         expect(not opened or name == "production", "ENG-21")
-        place, heard = _told(day, "pool_size", "ENG-20")
-        expect(not heard or echo or not debug, "ENG-19")
-        expect(heard == echo, "ENG-23", f"{_spelt(given)}: the echo was {'off' if echo else 'on'}.")
+        went, heard, odd = _told(day, "pool_size", "ENG-20")
+        expect(not odd, "ENG-24", f"{_spelt(given)}: you gave `{odd}`, and no async engine.")
         stored = await witness.fetch("select 1 from pg_tables where tablename = $1", table)
-        where = f"{_spelt(given)}: your row went to {place}."
-        right = place == places[name] and bool(stored) == (name == "production")
-        expect(right, "ENG-24", where)
-        expect(opened <= 1, "ENG-25", f"Three requests in turn made {opened} logins: no pool.")
+        where = f"{_spelt(given)}: your row went to {PLACES[went]}, not to {PLACES[place]}."
+        expect(went == place and bool(stored) == (name == "production"), "ENG-24", where)
+        expect(heard == echo, "ENG-23", f"{_spelt(given)}: the echo was {'off' if echo else 'on'}.")
+        expect(opened <= 1, "ENG-25", f"Two requests in turn made {opened} logins: no pool.")
+    expect(await steps.next(), "ENG-25", "Two requests at a time shared one connection: no pool.")
+    await _words_of_debug(trial, url)
     expect(await trial.subject.steps(without_url).next() == "refused", "ENG-22")
+
+
+NO, YES = ("0", "false", "no", "off"), ("1", "true", "yes", "on")
+PLACES = {
+    "memory": "SQLite in memory",
+    "given": "the file in `DATABASE_URL`",
+    "stray": "the database of `os.environ`",
+    "postgresql": "Postgres",
+    "another": "another SQLite file",
+    "nowhere": "a place where the next request did not find it",
+}
+
+
+async def _words_of_debug(trial: Trial, url: str) -> None:
+    """In production the echo is on with the words that mean yes, and with no other."""
+    words, before = [*NO, *YES], await trial.witness.logins()
+    trial.draw.shuffle(words)
+    days = [_given(trial.draw, "production", url, word) for word in words]
+    heard = await trial.subject.steps(glances, days).next()
+    for word, given, on in zip(words, days, heard, strict=True):
+        expect(not on or word in YES, "ENG-19")
+        expect(on == (word in YES), "ENG-23", f"{_spelt(given)}: the echo was off.")
+    expect(await trial.witness.logins() - before >= len(days), "ENG-24", "Postgres was not asked.")
+
+
+def _given(draw: Draw, name: str, url: str, debug: str) -> dict[str, str]:
+    """The variables of a day, ``DEBUG`` in whatever case."""
+    spelt = {"DEBUG": draw.choice([debug, debug.upper(), debug.title()])} if debug else {}
+    return {"APP_ENV": name, "DATABASE_URL": url} | spelt
 
 
 def _told(outcome: Outcome, word: str, code: str) -> Any:
@@ -1216,15 +1409,18 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
     """More requests than there may be connections; then as many as there may be."""
     import os
 
-    from engineroom.exercises.tools import Crowd, turns
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    from engineroom.exercises.tools import Attempts, Crowd, turns
 
     for name in ("APP_ENV", "DATABASE_URL", "POOL_SIZE", "MAX_OVERFLOW"):
         os.environ.pop(name, None)
-    os.environ.update(environ)  # whoever reads there, reads the same
     engine = sized_engine(environ)
-    crowd = Crowd(engine, 17)
+    if not isinstance(engine, AsyncEngine):
+        yield type(engine).__name__
+    attempts, crowd = Attempts(), Crowd(engine, 17)
     await turns()
-    yield crowd.begun
+    yield attempts.count
     yield await crowd.served()
     again = await Crowd(engine, limit).served()
     await engine.dispose()
@@ -1272,8 +1468,8 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
         Slip(
             "zero",
             "ENG-27",
-            "`MAX_OVERFLOW=0` was set, and the engine opened more than it keeps: 0 is false, and "
-            "`or` goes past it.",
+            "In production `MAX_OVERFLOW=0` was set, and the engine opened more than it keeps: "
+            "it is not read there, or an `or` goes past it, because 0 is false.",
             (
                 """
                 def sized_engine(environ):
@@ -1298,7 +1494,7 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
         Slip(
             "one_size",
             "ENG-28",
-            "In development Postgres counted 15 connections: the same as in production.",
+            "Outside production Postgres counted 15 connections: as many as there.",
             (
                 """
                 def sized_engine(environ):
@@ -1318,8 +1514,8 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
         Slip(
             "size_only",
             "ENG-29",
-            "In development Postgres counted 12 connections: a pool opens ten more than it keeps, "
-            "unless you say otherwise.",
+            "Outside production Postgres counted 12 connections: a pool opens ten more than it "
+            "keeps, unless you say otherwise.",
             (
                 """
                 def sized_engine(environ):
@@ -1357,7 +1553,7 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
             pool_size: int | None = None
             max_overflow: int | None = None
         def sized_engine(environ):
-            settings = Settings()
+            settings = Settings(**{name.lower(): text for name, text in environ.items()})
             sizes = {'pool_size': 2, 'max_overflow': 0}
             if settings.app_env == 'production':
                 sizes = {'pool_size': 5, 'max_overflow': 10}
@@ -1383,27 +1579,38 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
     ),
 )
 async def sizes(trial: Trial) -> None:
-    witness, draw = trial.witness, trial.draw
-    await witness.execute("create table gate (n int)")
-    url, kept, over = draw.choice([trial.lab.url, trial.lab.psycopg_url]), 0, 0
-    small, size, more = {"APP_ENV": "development"}, draw.choice([3, 4, 6]), draw.randint(3, 7)
+    draw, url = trial.draw, trial.draw.choice([trial.lab.url, trial.lab.psycopg_url])
+    await trial.witness.execute("create table gate (n int)")
+    (size, other), more = draw.sample([3, 4, 6], 2), draw.randint(3, 5)
+    elsewhere, home = {"APP_ENV": draw.choice(["staging", "review", "preview"])}, "development"
     for given, kept, over in (
-        ({} if draw.random() < 0.5 else small, 2, 0),
-        ({"APP_ENV": "production", "POOL_SIZE": f"{size}", "MAX_OVERFLOW": "0"}, size, 0),
-        ({"APP_ENV": "production"}, 5, 10),
-        (small | {"MAX_OVERFLOW": f"{more}"}, 2, more),
+        ({}, 2, 0),
+        (elsewhere, 2, 0),
+        ({"APP_ENV": home, "POOL_SIZE": f"{size}", "MAX_OVERFLOW": f"{more}"}, size, more),
+        ({"APP_ENV": "production", "MAX_OVERFLOW": "0"}, 5, 0),
+        ({"APP_ENV": "production", "POOL_SIZE": f"{other}"}, other, 10),
     ):
-        limit, before = kept + over, await witness.logins()
-        async with witness.gate() as gate:
-            steps = trial.subject.steps(two_rushes, {"DATABASE_URL": url, **given}, limit)
-            standing = await gate.reached(_told(await steps.outcome(), "'str'", "ENG-26") or 0)
-            await gate.open()
-            served = await steps.next()
-        where = f"{_spelt(given) or 'Nothing set'}: {standing} connections at once, not {limit}."
-        expect(standing != kept + 10 or given.get("MAX_OVERFLOW") != "0", "ENG-27")
-        expect(kept != 2 or over or standing != 15, "ENG-28")
-        expect(kept != 2 or over or standing != 12, "ENG-29")
-        expect(standing == limit and served == 17, "ENG-30", where)
-        expect(await steps.next() == limit, "ENG-30", "A second rush was not served.")
-        again = await witness.logins() - before - limit
-        expect(again == over, "ENG-30", f"{_spelt(given)}: {limit - again} were kept, not {kept}.")
+        await _rushed(trial, {"DATABASE_URL": url, **given}, kept, over)
+
+
+async def _rushed(trial: Trial, given: dict[str, str], kept: int, over: int) -> None:
+    """So many connections stand there in a rush, and so many are kept for the next one."""
+    witness, limit, before = trial.witness, kept + over, await trial.witness.logins()
+    async with witness.gate() as gate:
+        steps = trial.subject.steps(two_rushes, given, limit)
+        begun = _told(await steps.outcome(), "'str'", "ENG-26")
+        expect(type(begun) is int, "ENG-30", f"You gave `{begun}`, and no async engine.")
+        standing = await gate.reached(begun)
+        await gate.open()
+        served = await steps.next()
+    where = _spelt(given) or "Nothing set"
+    expect(standing != kept + 10 or given.get("MAX_OVERFLOW") != "0", "ENG-27")
+    expect(kept != 2 or standing != 15, "ENG-28")
+    expect(kept != 2 or standing != 12, "ENG-29")
+    seen = f"{where}: {standing} connections at once, not {limit}."
+    expect(standing == limit and served == 17, "ENG-30", seen)
+    expect(await steps.next() == limit, "ENG-30", "A second rush was not served.")
+    await witness.emptied()  # whoever has gone is counted
+    logins = await witness.logins() - before
+    seen = f"{where}: {logins} logins in two rushes, not {limit + over}; {kept} were to be kept."
+    expect(logins == limit + over, "ENG-30", seen)

@@ -1,7 +1,9 @@
 """04 pooling: what waits in the pool."""
 
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from typing import Any
+from urllib.parse import urlsplit
 
 from engineroom.exercises import Lesson, Objective, Slip, Trial, expect
 
@@ -83,7 +85,8 @@ lesson = Lesson(
         "POOL-18": "More than five connections stayed after a rush. `pool_size` is how many may "
         "stay.",
         "POOL-19": "Another number of connections than was asked for: in the rush, or after it. "
-        "Hold 15, give them back, and count in `pg_stat_activity` each time.",
+        "Hold 15, give them back, and count in `pg_stat_activity` each time. A `pool_recycle` "
+        "below a minute replaces what was to be kept.",
         "POOL-20": "Requests in a rush must queue until a connection is free. They gave up at "
         "once, or failed.",
         "POOL-21": "The host closed idle connections and the next requests failed. `pool_timeout` "
@@ -112,9 +115,9 @@ lesson = Lesson(
 
 async def rush(capped: Any, url: str, at_most: int, wait: float, extra: int) -> AsyncIterator[Any]:
     """More requests than there may be connections; who gets one stands at the gate."""
-    from engineroom.exercises.tools import Crowd, let_pass, turns
+    from engineroom.exercises.tools import Crowd, async_engine, let_pass, turns
 
-    engine = capped(url, at_most, wait)
+    engine = async_engine(capped(url, at_most, wait))
     crowd = Crowd(engine, at_most + extra)
     await turns()
     yield crowd.begun
@@ -206,8 +209,8 @@ async def rush(capped: Any, url: str, at_most: int, wait: float, extra: int) -> 
         from functools import partial
         def build(over, url, n, wait):
             return create_async_engine(
-                url, pool_size=n - over, max_overflow=over, pool_timeout=wait,
-                pool_pre_ping=True, pool_use_lifo=True)
+                url, pool_size=max(n - over, 1), max_overflow=min(over, n - 1),
+                pool_timeout=wait, pool_pre_ping=True, pool_use_lifo=True)
         capped = partial(build, 1)
         """,
         """
@@ -232,32 +235,58 @@ async def rush(capped: Any, url: str, at_most: int, wait: float, extra: int) -> 
     ),
 )
 async def ceiling(trial: Trial) -> None:
-    for at_most in trial.draw.sample(range(2, 8), 2):
-        wait, extra, standing = trial.draw.uniform(10, 20), 3, 0
-        before = await trial.witness.logins()
-        async with trial.witness.gate() as gate:
-            steps = trial.subject.steps(rush, trial.lab.url, at_most, wait, extra)
-            await gate.reached(min(await steps.next(), at_most))
-            refused = await steps.next()
-            if refused == extra:
-                standing = await gate.reached(at_most)
-            await gate.open()
-            served = await steps.next()
-        opened = await trial.witness.logins() - before
-        await steps.next()
-        once_more = await trial.witness.logins() - before - opened
-        expect(opened <= at_most, "POOL-03" if once_more else "POOL-01")
-        expect(refused, "POOL-02")
-        limit = at_most + extra - refused
-        expect(standing == at_most, "POOL-04", f"You allow {limit} connections, not {at_most}.")
-        expect(served == opened == at_most, "POOL-05", "Some requests were never served.")
+    draw = trial.draw
+    for at_most, wait in ((draw.randint(6, 8), draw.uniform(0.2, 0.8)), (1, draw.uniform(10, 20))):
+        await _rushed(trial, at_most, wait)
+
+
+async def _rushed(trial: Trial, at_most: int, wait: float) -> None:
+    """Three more requests than there may be connections: who stands at the server, who gave up?"""
+    witness, extra, standing = trial.witness, 3, 0
+    before = await witness.logins()
+    async with witness.gate() as gate:
+        steps = trial.subject.steps(rush, trial.lab.url, at_most, wait, extra)
+        await gate.reached(min(await steps.next(), at_most))
+        refused = await steps.next()
+        if refused == extra:
+            standing = await gate.reached(at_most)
+        await gate.open()
+        served = await steps.next()
+    opened = await witness.logins() - before
+    await steps.next()
+    once_more = await witness.logins() - before - opened
+    endless = f"One connection was allowed, and Postgres counted {opened}: was this engine made "
+    endless += "for another ceiling, or with a `pool_size` of 0, which is none?"
+    code = "POOL-03" if once_more else "POOL-01"
+    expect(opened <= at_most, code, endless if at_most == 1 else "")
+    expect(refused, "POOL-02")
+    limit = at_most + extra - refused
+    expect(standing == at_most, "POOL-04", f"You allow {limit} connections, not {at_most}.")
+    expect(served == opened == at_most, "POOL-05", "Some requests were never served.")
+
+
+async def _open_to_guests(trial: Trial, *tables: str) -> str:
+    """Tables that another user than the notebook's may use, and that user's URL."""
+    user = urlsplit(trial.lab.app_url).username
+    for table in tables:
+        await trial.witness.execute(f"create table {table}")
+        await trial.witness.execute(f"grant select, insert on {table.split()[0]} to {user}")
+    await trial.witness.execute(f"grant usage on schema public to {user}")
+    return str(trial.lab.app_url)
+
+
+async def _expect_guests(trial: Trial, url: str) -> None:
+    """An engine for ``url`` logs in as the user that stands in it."""
+    users = {backend.user for backend in await trial.witness.backends()}
+    seen = "Postgres saw another user than the one in `url`: is that where your engine leads?"
+    expect(users <= {urlsplit(url).username}, "POOL-14", seen)
 
 
 # -- warm ----------------------------------------------------------------------------------
 
 
 async def opening_hour(warm: Any, url: str, n: int, size: int) -> AsyncIterator[Any]:
-    """Warm a pool, send as many requests as it shall be ready for, and warm it again."""
+    """Warm a pool, send as many requests as it shall be ready for, and warm it for one more."""
     from sqlalchemy.ext.asyncio import create_async_engine
 
     from engineroom.exercises.tools import Crowd
@@ -266,8 +295,8 @@ async def opening_hour(warm: Any, url: str, n: int, size: int) -> AsyncIterator[
     await warm(engine, n)
     yield engine.pool.checkedin()  # type: ignore[attr-defined]
     yield await Crowd(engine, n).served()
-    await warm(engine, n)
-    yield None
+    await warm(engine, n + 1)
+    yield engine.pool.checkedin()  # type: ignore[attr-defined]
     await engine.dispose()
 
 
@@ -396,27 +425,32 @@ async def warm(trial: Trial) -> None:
     expect(ready or opened < n, "POOL-08")
     expect(ready == opened == n, "POOL-09", f"Of {n} connections, {min(ready, opened)} were ready.")
     expect(not left_open, "POOL-10", "Postgres saw a transaction that `warm` had left open.")
-    served = await steps.next()
-    await steps.next()
-    after = await witness.logins() - before
-    expect(served == after == n, "POOL-09", f"{n} requests needed {after - n} more connections.")
+    served, after = await steps.next(), await witness.logins() - before
+    seen = (
+        f"{n} were in the pool by its own word, and {n} requests had to log in {after - n} times."
+    )
+    expect(served == after == n, "POOL-09", seen)
+    ready, after = await steps.next(), await witness.logins() - before
+    seen = f"{n} lay in the pool, {n + 1} were to be ready, and {min(ready, after)} were."
+    expect(ready == after == n + 1, "POOL-09", seen)
 
 
 # -- before_the_cut ------------------------------------------------------------------------
 
 
-async def idle_hours(short_lived: Any, url: str, idle_limit: int, gap: float) -> AsyncIterator[Any]:
-    """Ask, rest for long, ask again, rest for a while, ask again."""
+async def idle_hours(short_lived: Any, url: str, idle_limit: int) -> AsyncIterator[Any]:
+    """Ask; then rest for a share of the limit, as long as one is named, and ask again."""
     from sqlalchemy import text
 
-    from engineroom.exercises.tools import let_pass
+    from engineroom.exercises.tools import async_engine, let_pass
 
-    engine = short_lived(url, idle_limit)
-    for share in (0, gap, 0.2, 1.1):
+    engine = async_engine(short_lived(url, idle_limit))
+    share: Any = 0
+    while share is not None:
         await let_pass(idle_limit * share)
         async with engine.connect() as connection:
             word = await connection.scalar(text("select word from pool_word"))
-        yield word
+        share = yield word
     await engine.dispose()
 
 
@@ -524,25 +558,39 @@ async def idle_hours(short_lived: Any, url: str, idle_limit: int, gap: float) ->
     ),
 )
 async def before_the_cut(trial: Trial) -> None:
-    witness, draw, limit = trial.witness, trial.draw, trial.draw.randint(120, 900)
-    url, words = draw.choice([trial.lab.url, trial.lab.psycopg_url]), [draw.word(), draw.word()]
-    await witness.execute(f"create table pool_word as select '{words[0]}'::text as word")
+    witness, draw = trial.witness, trial.draw
+    url = draw.choice([trial.lab.url, trial.lab.psycopg_url])
+    await witness.execute("create table pool_word (word text)")
+    await witness.execute("insert into pool_word values ('')")
     async with witness.relay(url) as relay:
-        steps = trial.subject.steps(idle_hours, relay.url, limit, draw.uniform(0.91, 0.97))
-        read, rested = await steps.next(), relay.said()
-        expect(read == words[0] and rested, "POOL-14", "Your engine never came to this database.")
-        await witness.execute("update pool_word set word = $1", words[1])
-        old, read = list(relay.lines), await steps.next()
-        said = [m for line in old for m in line.said][len(rested) :]
-        opened = len(relay.lines)
-        await steps.next()
-        young_lost = len(relay.lines) - opened
-        if any(m.kind != "X" for m in said):
-            await steps.next()
-            late = len(relay.lines) - opened
-            expect(False, "POOL-12" if late else "POOL-11")
+        await _forgotten(trial, relay, draw.randint(2000, 7000))
+        await _forgotten(trial, relay, draw.randint(10, 25), young=0)  # seconds pass by themselves
+
+
+async def _forgotten(trial: Trial, relay: Any, limit: int, young: float = 0.2) -> None:
+    """After nine tenths of the limit there is a new line; the young one was kept."""
+    witness, words, lines = trial.witness, [trial.draw.word() for _ in range(2)], len(relay.lines)
+    await witness.execute("update pool_word set word = $1", words[0])
+    steps = trial.subject.steps(idle_hours, relay.url, limit)
+    read, old = await steps.next(), list(relay.lines)
+    came = read == words[0] and len(old) > lines
+    expect(came, "POOL-14", "Your engine never came to this database.")
+    await witness.execute("update pool_word set word = $1", words[1])
+    said, read = _asked(old), await steps.next(trial.draw.uniform(0.91, 0.97))
+    spoken, opened = _asked(old) > said, len(relay.lines) - lines
+    await steps.next(young)
+    young_lost = len(relay.lines) - lines - opened
+    if spoken:
+        await steps.next(1.1)
+        late = len(relay.lines) - lines > opened
+        expect(False, "POOL-12" if late else "POOL-11")
     expect(not young_lost, "POOL-13")
     expect(opened == 2 and read == words[1], "POOL-14", "Postgres saw no new connection.")
+
+
+def _asked(lines: list[Any]) -> int:
+    """How much was said on these lines, goodbyes aside."""
+    return sum(message.kind != "X" for line in lines for message in line.said)
 
 
 # -- production_engine ---------------------------------------------------------------------
@@ -550,10 +598,10 @@ async def before_the_cut(trial: Trial) -> None:
 
 async def a_day(production_engine: Any, url: str) -> AsyncIterator[Any]:
     """A rush, a quiet minute, a cut of all that is idle, and five minutes of nothing."""
-    from engineroom.exercises.tools import Crowd, let_pass, turns
+    from engineroom.exercises.tools import Crowd, async_engine, let_pass, turns
 
-    engine = production_engine(url)
-    for size, rest in ((18, 0), (7, 50), (6, 0), (3, 301)):
+    engine = async_engine(production_engine(url))
+    for size, rest in ((18, 0), (7, 57), (6, 0), (3, 301)):
         await let_pass(rest)
         crowd = Crowd(engine, size)
         await turns()
@@ -691,15 +739,18 @@ async def a_day(production_engine: Any, url: str) -> AsyncIterator[Any]:
 )
 async def production_engine(trial: Trial) -> None:
     witness, before = trial.witness, await trial.witness.logins()
-    steps = trial.subject.steps(a_day, trial.draw.choice([trial.lab.url, trial.lab.psycopg_url]))
+    url = await _open_to_guests(trial, "gate (n int)")
+    steps = trial.subject.steps(a_day, trial.draw.choice([url, url.replace("asyncpg", "psycopg")]))
     rush, served = await _standing(trial, steps, 16)
+    await _expect_guests(trial, url)
     expect(len(rush) <= 15 and await witness.logins() - before <= 15, "POOL-16")
     expect(len(rush) == 15, "POOL-19", f"In a rush you allow {len(rush)} connections, not 15.")
     later, also = await _standing(trial, steps, 7)
     expect((served, also) == (18, 7), "POOL-20", "Some requests were never served.")
     kept = len(later & rush)
     expect(kept <= 5, "POOL-18")
-    expect(kept == 5, "POOL-19", f"A minute after the rush {kept} connections were left, not 5.")
+    few = f"Not a minute after the rush, {kept} of its connections were used again, not 5: fewer "
+    expect(kept == 5, "POOL-19", few + "were kept, or the young were replaced.")
     await witness.cut()
     await steps.next()
     expect(await steps.next() == 6, "POOL-15")
@@ -725,9 +776,9 @@ async def quiet_night(cloud_engine: Any, url: str, rest: float) -> AsyncIterator
     """Three requests at once, four times; in between, time goes by and the host does things."""
     from sqlalchemy import event
 
-    from engineroom.exercises.tools import Crowd, let_pass
+    from engineroom.exercises.tools import Crowd, async_engine, let_pass
 
-    engine = cloud_engine(url)
+    engine = async_engine(cloud_engine(url))
     borrowed: list[Any] = []
     event.listen(engine.sync_engine, "checkout", lambda *_: borrowed.append(1))
     for ours, gap in enumerate((0, 280, 0, rest), start=1):
@@ -828,7 +879,7 @@ async def quiet_night(cloud_engine: Any, url: str, rest: float) -> AsyncIterator
         from sqlalchemy import make_url
         cloud_engine = lambda url: create_async_engine(
             make_url(url).set(drivername='postgresql+psycopg'),
-            pool_pre_ping=True, pool_recycle=60, pool_use_lifo=True)
+            pool_pre_ping=True, pool_recycle=60, pool_use_lifo=True, pool_size=2, max_overflow=0)
         """,
         """
         import asyncio
@@ -855,19 +906,27 @@ async def cloud(trial: Trial) -> None:
     url = draw.choice([trial.lab.url, trial.lab.psycopg_url])
     await witness.execute("create table gate (n int)")
     async with witness.relay(url) as relay:
-        steps = trial.subject.steps(quiet_night, relay.url, draw.uniform(291, 299))
+        steps = trial.subject.steps(quiet_night, relay.url, draw.uniform(290.3, 290.9))
         for _ in range(2):
             served, restless = await steps.next()
             expect(served == 3, "POOL-24", "Your engine lost a request while all was well.")
+        seen = [0, _heard(relay)]
         await witness.cut()
         served, _ = await steps.next()
         expect(served == 3, "POOL-23" if restless > 0 else "POOL-21")
+        seen.append(_heard(relay))
         old = [(line, len(line.said)) for line in relay.lines]
         served, restless = await steps.next()
         spoken = any(m.kind != "X" for line, before in old for m in line.said[before:])
         expect(not spoken, "POOL-23" if restless > 0 else "POOL-22")
-    opened = sum(bool(line.said) for line in relay.lines)
-    expect(served == 3 and opened >= 9, "POOL-24", "Postgres did not see your requests.")
+    seen.append(_heard(relay))
+    each = all(later > earlier for earlier, later in pairwise(seen))
+    expect(served == 3 and each, "POOL-24", "Postgres did not see your requests.")
+
+
+def _heard(relay: Any) -> int:
+    """On how many lines a question came."""
+    return sum(bool(line.said) for line in relay.lines)
 
 
 # -- shrink --------------------------------------------------------------------------------
@@ -877,9 +936,9 @@ async def tide(shrinking: Any, url: str) -> AsyncIterator[Any]:
     """Two rushes of five, a quiet time of six requests in turn, and another rush."""
     from sqlalchemy import text
 
-    from engineroom.exercises.tools import Crowd
+    from engineroom.exercises.tools import Crowd, async_engine
 
-    engine = shrinking(url)
+    engine = async_engine(shrinking(url))
     for _ in range(2):
         yield await Crowd(engine, 5).served()
     for _ in range(6):
@@ -978,11 +1037,11 @@ async def tide(shrinking: Any, url: str) -> AsyncIterator[Any]:
 )
 async def shrink(trial: Trial) -> None:
     witness, before = trial.witness, await trial.witness.logins()
-    await witness.execute("create table gate (n int)")
-    await witness.execute("create table visit (pid int default pg_backend_pid())")
-    url = trial.draw.choice([trial.lab.url, trial.lab.psycopg_url])
-    steps = trial.subject.steps(tide, url)
+    visits = "visit (pid int default pg_backend_pid())"
+    url = await _open_to_guests(trial, "gate (n int)", visits)
+    steps = trial.subject.steps(tide, trial.draw.choice([url, url.replace("asyncpg", "psycopg")]))
     served, opened = await steps.next(), await witness.logins() - before
+    await _expect_guests(trial, url)
     expect(served == 5 and opened >= 5, "POOL-28", f"{opened} connections served your rush of 5.")
     served, again = await steps.next(), await witness.logins() - before
     expect(served == 5 and again == opened, "POOL-27")

@@ -12,7 +12,7 @@
 # *Lesson 02 · about 35 minutes*
 #
 # A call from operations: **"Your booking desk logs in to Postgres forty times a minute. And last
-# night, when everybody had gone home, it still held eleven connections. What are you doing over
+# night, when everybody had gone home, it still held ten connections. What are you doing over
 # there?"**
 #
 # The desk of the Skerry Line sells tickets for three small ferries, *Alca*, *Tern* and *Puffin*.
@@ -164,8 +164,7 @@ for number, make, url in (
         print(f"({number}) InvalidRequestError:", error)
 
 # %% [markdown]
-# 1. `sqlite:///` means the driver *pysqlite*, which can only block. An async engine refuses it, and
-#    any other driver that can only block.
+# 1. `sqlite:///` means the driver *pysqlite*, which can only block. An async engine refuses it.
 # 2. Many texts call `postgresql://` a "sync URL". Since SQLAlchemy 2.1 it means psycopg 3, which can
 #    do both.
 # 3. The wrong way round: a driver that is async only, in an engine that is not. It is **accepted**,
@@ -317,16 +316,31 @@ print("all use the same   -", end=" ")
 await a_quarter_of_an_hour(lambda: desk)
 
 # %% [markdown]
-# There are the logins, and there are the eleven connections of last night. A pool belongs to *one*
-# engine. Who makes an engine for each request begins each time with an empty pool, and leaves a full
-# one behind.
+# There are the logins, and there are the ten connections of last night. A pool belongs to *one*
+# engine. Who makes an engine for each request begins each time with an empty pool, and leaves a
+# connection in it.
 #
 # **Two engines by mistake** is the quieter form. One part of the program says `import database`,
-# another `from app import database`, and the module runs twice. Each engine is well behaved, and
-# keeps to its limit of two:
+# another `from tickets import database`, and the module runs twice:
 
 # %%
-one, another = (create_async_engine(lab.url, pool_size=2, max_overflow=0) for _ in range(2))
+import sys
+from importlib import import_module
+
+with tempfile.TemporaryDirectory() as folder:
+    Path(folder, "tickets").mkdir()
+    Path(folder, "tickets", "database.py").write_text("""
+from sqlalchemy.ext.asyncio import create_async_engine
+from engineroom import lab
+
+desk = create_async_engine(lab.url, pool_size=2, max_overflow=0)
+""")
+    sys.path[:0] = [folder, f"{folder}/tickets"]
+    one = import_module("database").desk
+    another = import_module("tickets.database").desk
+    del sys.path[:2]
+
+print("the same engine?", one is another)
 
 held = [await desk.connect() for desk in (one, another) for _ in range(2)]
 print("each engine: at most 2.   Postgres counts:", await connections())
@@ -344,7 +358,8 @@ await another.dispose()
 #
 # Write `get_engine(url)`. The desk has a database for bookings and one for the crew, so there is
 # more than one URL. For each of them there shall be one engine, made when it is first asked for, and
-# the same one ever after. Nobody logs in before there is a request.
+# the same one ever after, whichever task or thread asks. Nobody logs in before there is a request,
+# and ten requests in turn log in once.
 
 
 # %% exercise="engine.one_engine"
@@ -416,8 +431,8 @@ print("awaited:       ", await connections(), "connections")
 #
 # The desk has small jobs: make an engine, do some work with it, close. Write `run_and_close(url,
 # work)`. `work` is a coroutine function that takes the engine. Its result is your result, its
-# exception is your exception. And whether it returns, raises or is cancelled: when you are done,
-# Postgres counts no connection.
+# exception is your exception. And whether it returns, raises or is cancelled: when you are done, so
+# is the work, and Postgres counts no connection of it. Two jobs may run at the same time.
 
 
 # %% exercise="engine.run_and_close"
@@ -509,6 +524,7 @@ print("stopped: ", await connections())
 
 # %%
 old_office = create_engine(lab.sync_url)
+print("the old office's driver:", old_office.driver)
 
 
 async def ask_old_office():
@@ -612,8 +628,8 @@ print("silent for more than a tenth?", heart["async, 100,000 objects"].silence >
 heart
 
 # %% [markdown]
-# Waiting is free, *working* is not. The rows arrive while the heart beats. Then 100,000 objects are
-# built, in one go, and building is work on the loop's own thread. No driver can take that off you.
+# Waiting is free, *working* is not. The 100,000 objects are built in one go, on the loop's own
+# thread. No driver can take that off you.
 #
 # But you can fetch and build in **parts**, and let the loop breathe in between:
 
@@ -641,8 +657,8 @@ await desk.dispose()
 # ### Your turn: the old office stays
 #
 # The old office's driver cannot be replaced this year. You get a function `legacy()` that asks
-# through it, takes its time, and returns a number. Write `ask_legacy(legacy)`: return that number,
-# and let the loop serve others meanwhile.
+# through it, takes its time, and returns a number or raises. Write `ask_legacy(legacy)`: its number
+# is your number, its exception yours, and the loop serves others meanwhile.
 #
 # (A loop is one thread. Must it be *that* thread that waits? `help(asyncio.to_thread)` is worth a
 # look.)
@@ -672,7 +688,6 @@ engine.unblocked.check()
 # %%
 import inspect
 import subprocess
-import sys
 
 
 def on_its_own(function, *arguments):
@@ -822,8 +837,9 @@ on_its_own(clear_line, lab.sync_url)
 # Every night a small script reads the notice board, a table `notice` with one row and one column
 # `word`. Write `make_job(url)`, which returns a coroutine function `job()` that reads the word.
 #
-# The *same* `job` is run three times, each time by an `asyncio.run` of its own, through asyncpg. It
-# shall give the word of that night, and leave no connection at the server when the run is over.
+# The *same* `job` is run three times, each time by an `asyncio.run` of its own; `url` names asyncpg.
+# It shall give the word of that night, and leave no connection at the server when the run is over.
+# One more night somebody has taken the table away: that run fails, and leaves none either.
 
 
 # %% exercise="engine.three_runs"
@@ -864,10 +880,11 @@ engine.three_runs.check()
 # |---|---|---|
 # | `testing` | SQLite in memory, whatever `DATABASE_URL` says | off |
 # | `development` | the SQLite file in `DATABASE_URL` | on |
-# | `production` | the Postgres in `DATABASE_URL`, with a pool; an exception if there is none | if `DEBUG` says so |
+# | `production` | the Postgres in `DATABASE_URL`, with a pool; an exception if it is missing | if `DEBUG` says so |
 #
 # `DEBUG` says so with `1`, `true`, `yes` or `on`, in upper or lower case. It does not with `0`,
-# `false`, `no` or `off`, nor when it is missing.
+# `false`, `no` or `off`, nor when it is missing. Each URL names an async driver already. What counts
+# is the mapping, and not `os.environ`.
 #
 # Paste what the assistant wrote. Before you check it, look for two traps that such programs love:
 

@@ -125,8 +125,7 @@ print("five queries in one block: ", len(in_one_block), "login")
 print("five blocks with one query:", len({await backend(desk) for _ in range(5)}), "logins")
 
 # %% [markdown]
-# And a login is dear. Encryption is agreed on, the password is proved, the server starts a
-# process. We take the best of eight, with and without:
+# And a login is dear. We take the best of eight requests, with and without:
 
 # %% facts="0.13"
 import time
@@ -299,7 +298,8 @@ pooling.ceiling.check()
 # ### Your turn: doors open at nine
 #
 # The first passengers wait longest, because each of their connections has to log in first. Open
-# `n` of them *before* nine. When `warm` returns they shall lie ready in the pool.
+# `n` of them *before* nine. When `warm` returns they shall lie ready in the pool, whether it was
+# empty before or not.
 #
 # (Section 1 says why `n` requests in turn will not do.)
 
@@ -656,7 +656,7 @@ print(pool.size(), pool._max_overflow, pool._timeout, pool._pre_ping, pool._recy
 #
 # Four demands, and Postgres will try each of them:
 #
-# 1. a rush may open 15 connections, and no more;
+# 1. a rush may open 15 connections, and no more; who finds none free queues;
 # 2. five of them are kept when it is over;
 # 3. when the host has closed the idle ones, no request fails;
 # 4. none older than five minutes is used, and none younger than a minute is replaced.

@@ -97,6 +97,13 @@ async def test_the_wrong_kind_is_named(verdict_of: Judge) -> None:
     assert "type int" in (await verdict_of(ANSWER, "capped = 5")).message
 
 
+async def test_what_is_no_engine_is_named(verdict_of: Judge) -> None:
+    program = "from sqlalchemy import create_engine\nshrinking = create_engine"
+    verdict = await verdict_of("pooling.shrink", program)
+    assert verdict.status == "error"
+    assert "an async engine was expected here, and not Engine" in verdict.message
+
+
 @pytest.mark.parametrize(
     ("program", "status"),
     [

@@ -146,6 +146,15 @@ def no_such_host(code: int = socket.EAI_NONAME, words: str = "unknown name") -> 
         socket.getaddrinfo = real
 
 
+def async_engine(made: Any) -> Any:
+    """The engine that an answer gave; what is none says so in words its author understands."""
+    from sqlalchemy.ext.asyncio import AsyncEngine
+
+    if not isinstance(made, AsyncEngine):
+        raise TypeError(f"an async engine was expected here, and not {type(made).__name__}")
+    return made
+
+
 class Crowd:
     """So many requests at once: each borrows a connection, and runs one statement on it."""
 

@@ -70,6 +70,78 @@ WRONG = {
             key = url, asyncio.current_task(), len(engines)
             return engines.setdefault(key, create_async_engine(url))
         """,
+        """
+        from functools import lru_cache
+        @lru_cache(maxsize=2)
+        def get_engine(url):
+            return create_async_engine(url)
+        """,
+        """
+        from sqlalchemy import make_url
+        engines = {}
+        def get_engine(url):
+            name = str(make_url(url))  # the password is ***
+            if name not in engines:
+                engines[name] = create_async_engine(url)
+            return engines[name]
+        """,
+        """
+        engines = {}
+        def get_engine(url):
+            name = url.partition('?')[0]
+            if name not in engines:
+                engines[name] = create_async_engine(url)
+            return engines[name]
+        """,
+        """
+        engines = {}
+        def get_engine(url):
+            if url.lower() not in engines:
+                engines[url.lower()] = create_async_engine(url)
+            return engines[url.lower()]
+        """,
+        """
+        from sqlalchemy import make_url
+        engines = {}
+        def get_engine(url):
+            name = make_url(url).username
+            if name not in engines:
+                engines[name] = create_async_engine(url)
+            return engines[name]
+        """,
+        """
+        import threading
+        local = threading.local()
+        def get_engine(url):
+            engines = local.__dict__.setdefault('engines', {})
+            if url not in engines:
+                engines[url] = create_async_engine(url)
+            return engines[url]
+        """,
+        """
+        from contextvars import ContextVar
+        engines = ContextVar('engines', default={})
+        def get_engine(url):
+            if url not in engines.get():
+                engines.set({**engines.get(), url: create_async_engine(url)})
+            return engines.get()[url]
+        """,
+        """
+        import time
+        engines = {}
+        def get_engine(url):
+            engine, made = engines.get(url, (None, 0))
+            if engine is None or time.time() - made > 3600:  # a fresh one every hour
+                engine, made = engines[url] = create_async_engine(url), time.time()
+            return engine
+        """,
+        """
+        URLS = ['postgresql+asyncpg://desk@localhost/bookings', lab.url]
+        from engineroom import lab
+        engines = {url: create_async_engine(url) for url in URLS}
+        def get_engine(url):
+            return engines.get(url)
+        """,
     ],
     "engine.run_and_close": [
         """
@@ -185,6 +257,60 @@ WRONG = {
         async def run_and_close(url, work):
             return 'word'
         """,
+        """
+        import asyncio
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await asyncio.shield(work(engine))
+            finally:
+                await engine.dispose()
+        """,
+        """
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await work(engine) or None
+            finally:
+                await engine.dispose()
+        """,
+        """
+        import asyncio
+        async def run_and_close(url, work):
+            engine = create_async_engine(url)
+            try:
+                return await asyncio.wait_for(work(engine), timeout=60)
+            finally:
+                await engine.dispose()
+        """,
+        """
+        from functools import cache
+        get_engine = cache(create_async_engine)
+        async def run_and_close(url, work):
+            try:
+                return await work(get_engine(url))
+            finally:
+                await get_engine(url).dispose()
+        """,
+        """
+        class Runner:
+            async def __call__(self, url, work):
+                self.engine = create_async_engine(url)
+                try:
+                    return await work(self.engine)
+                finally:
+                    await self.engine.dispose()
+        run_and_close = Runner()
+        """,
+        """
+        from engineroom import lab
+        async def run_and_close(url, work):
+            engine = create_async_engine(lab.url)
+            try:
+                return await work(engine)
+            finally:
+                await engine.dispose()
+        """,
     ],
     "engine.unblocked": [
         """
@@ -263,6 +389,39 @@ WRONG = {
         """
         async def ask_legacy(legacy):
             return 12345
+        """,
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            try:
+                return await asyncio.to_thread(legacy)
+            except Exception as error:
+                print('the old office:', error)
+                return 0
+        """,
+        """
+        import asyncio
+        answers = {}
+        async def ask_legacy(legacy):
+            if 'number' not in answers:
+                answers['number'] = await asyncio.to_thread(legacy)
+            return answers['number']
+        """,
+        """
+        import asyncio
+        async def ask_legacy(legacy):
+            return await asyncio.wait_for(asyncio.to_thread(legacy), timeout=5)
+        """,
+        """
+        import asyncio
+        import threading
+        async def ask_legacy(legacy):
+            loop = asyncio.get_running_loop()
+            answer = loop.create_future()
+            def work():
+                loop.call_soon_threadsafe(answer.set_result, legacy())
+            threading.Thread(target=work, daemon=True).start()
+            return await answer
         """,
     ],
     "engine.three_runs": [
@@ -344,6 +503,52 @@ WRONG = {
                 return 'word'
             return job
         """,
+        """
+        from sqlalchemy import text
+        def make_job(url):
+            async def job():
+                engine = create_async_engine(url)
+                async with engine.connect() as connection:
+                    word = await connection.scalar(text('select word from notice'))
+                await engine.dispose()
+                return word
+            return job
+        """,
+        """
+        from sqlalchemy import text
+        from sqlalchemy.exc import SQLAlchemyError
+        from sqlalchemy.pool import NullPool
+        def make_job(url):
+            engine = create_async_engine(url, poolclass=NullPool)
+            async def job():
+                try:
+                    async with engine.connect() as connection:
+                        return await connection.scalar(text('select word from notice'))
+                except SQLAlchemyError:
+                    return None
+            return job
+        """,
+        """
+        from engineroom import lab
+        from sqlalchemy import text
+        from sqlalchemy.pool import NullPool
+        def make_job(url):
+            engine = create_async_engine(lab.url, poolclass=NullPool)
+            async def job():
+                async with engine.begin() as connection:
+                    return await connection.scalar(text('delete from notice returning word'))
+            return job
+        """,
+        """
+        from sqlalchemy import text
+        from sqlalchemy.pool import NullPool
+        def make_job(url):
+            engine = create_async_engine(url, poolclass=NullPool)
+            async def job():
+                async with engine.connect() as connection:
+                    return (await connection.execute(text('select word from notice'))).one()
+            return job
+        """,
     ],
     "engine.environments": [
         """
@@ -413,6 +618,76 @@ WRONG = {
             debug = environ.get('DEBUG', '').lower() not in ('0', 'false', 'no', 'off')
             return create_async_engine(environ['DATABASE_URL'], echo=debug)
         """,
+        """
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite:///./test.db')
+            debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            return create_async_engine(
+                environ['DATABASE_URL'], echo=debug or environ['APP_ENV'] == 'development')
+        """,
+        """
+        def engine_for(environ):
+            debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://', echo=debug)
+            return create_async_engine(
+                environ['DATABASE_URL'], echo=debug or environ['APP_ENV'] == 'development')
+        """,
+        """
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            default = 'on' if environ['APP_ENV'] == 'development' else 'off'
+            debug = environ.get('DEBUG', default).lower() in ('1', 'true', 'yes', 'on')
+            return create_async_engine(environ['DATABASE_URL'], echo=debug)
+        """,
+        """
+        import os
+        def engine_for(environ):
+            where = os.environ.get('APP_ENV', 'development')
+            if where == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            debug = os.getenv('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            return create_async_engine(
+                os.environ['DATABASE_URL'], echo=debug or where == 'development')
+        """,
+        """
+        import logging
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            if debug or environ['APP_ENV'] == 'development':
+                logging.basicConfig()
+                logging.getLogger('sqlalchemy.engine').setLevel(logging.INFO)
+            return create_async_engine(environ['DATABASE_URL'])
+        """,
+        """
+        from sqlalchemy.pool import StaticPool
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            debug = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            return create_async_engine(
+                environ['DATABASE_URL'], poolclass=StaticPool,
+                echo=debug or environ['APP_ENV'] == 'development')
+        """,
+        """
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_async_engine('sqlite+aiosqlite://')
+            debug = environ.get('DEBUG', '').lower() in '1,true,yes,on'
+            return create_async_engine(
+                environ['DATABASE_URL'], echo=debug or environ['APP_ENV'] == 'development')
+        """,
+        """
+        from sqlalchemy import create_engine
+        def engine_for(environ):
+            if environ['APP_ENV'] == 'testing':
+                return create_engine('sqlite://')
+            return create_engine(environ['DATABASE_URL'], echo=bool(environ.get('DEBUG')))
+        """,
     ],
     "engine.sizes": [
         """
@@ -469,6 +744,47 @@ WRONG = {
             return create_async_engine(
                 environ['DATABASE_URL'],
                 pool_size=int(environ.get('POOL_SIZE', 5 if big else 2)), max_overflow=0)
+        """,
+        """
+        def sized_engine(environ):
+            kept, more = (5, 10) if environ.get('APP_ENV') == 'production' else (2, 0)
+            if 'POOL_SIZE' in environ:
+                kept, more = int(environ['POOL_SIZE']), 0
+            if 'MAX_OVERFLOW' in environ:
+                more = int(environ['MAX_OVERFLOW'])
+            return create_async_engine(environ['DATABASE_URL'], pool_size=kept, max_overflow=more)
+        """,
+        """
+        def sized_engine(environ):
+            small = environ.get('APP_ENV', 'development') == 'development'
+            return create_async_engine(
+                environ['DATABASE_URL'],
+                pool_size=int(environ.get('POOL_SIZE', 2 if small else 5)),
+                max_overflow=int(environ.get('MAX_OVERFLOW', 0 if small else 10)))
+        """,
+        """
+        def sized_engine(environ):
+            kept, more = (5, 10) if environ['APP_ENV'] == 'production' else (2, 0)
+            return create_async_engine(
+                environ['DATABASE_URL'], pool_size=int(environ.get('POOL_SIZE', kept)),
+                max_overflow=int(environ.get('MAX_OVERFLOW', more)))
+        """,
+        """
+        def sized_engine(environ):
+            kept, more = (5, 10) if environ.get('APP_ENV') == 'production' else (2, 0)
+            if 'POOL_SIZE' in environ:
+                kept = int(environ['POOL_SIZE'])
+            elif 'MAX_OVERFLOW' in environ:
+                more = int(environ['MAX_OVERFLOW'])
+            return create_async_engine(environ['DATABASE_URL'], pool_size=kept, max_overflow=more)
+        """,
+        """
+        import os
+        def sized_engine(environ):
+            kept, more = (5, 10) if os.environ.get('APP_ENV') == 'production' else (2, 0)
+            return create_async_engine(
+                environ['DATABASE_URL'], pool_size=int(os.environ.get('POOL_SIZE', kept)),
+                max_overflow=int(os.environ.get('MAX_OVERFLOW', more)))
         """,
     ],
 }

@@ -36,6 +36,29 @@ WRONG = {
         def capped(url, n, wait):
             return None
         """,
+        """
+        def capped(url, at_most, wait):
+            half = at_most // 2
+            return create_async_engine(
+                url, pool_size=half, max_overflow=at_most - half, pool_timeout=wait)
+        """,
+        """
+        def capped(url, at_most, wait):
+            return create_async_engine(
+                url, pool_size=min(at_most, 5), max_overflow=0, pool_timeout=wait)
+        """,
+        """
+        def capped(url, at_most, wait):
+            return create_async_engine(url, pool_size=at_most, max_overflow=0, pool_timeout=5)
+        """,
+        """
+        engine = None
+        def capped(url, at_most, wait):
+            global engine
+            engine = engine or create_async_engine(
+                url, pool_size=at_most, max_overflow=0, pool_timeout=wait)
+            return engine
+        """,
     ],
     "pooling.warm": [
         """
@@ -94,6 +117,20 @@ WRONG = {
             for connection in kept:
                 await connection.invalidate()
         """,
+        """
+        async def warm(engine, n):
+            missing = n - engine.pool.checkedin()
+            held = [await engine.connect() for _ in range(missing)]
+            for connection in held:
+                await connection.close()
+        """,
+        """
+        async def warm(engine, n):
+            held = [await engine.connect() for _ in range(n)]
+            for connection in held:
+                await connection.invalidate()
+                await connection.close()
+        """,
     ],
     "pooling.before_the_cut": [
         """
@@ -134,6 +171,23 @@ WRONG = {
         from engineroom import lab
         def short_lived(url, idle_limit):
             return create_async_engine(lab.url, pool_recycle=int(idle_limit * 0.8))
+        """,
+        """
+        def short_lived(url, idle_limit):
+            return create_async_engine(url, pool_recycle=300)
+        """,
+        """
+        def short_lived(url, idle_limit):
+            return create_async_engine(url, pool_recycle=min(idle_limit // 2, 300))
+        """,
+        """
+        def short_lived(url, idle_limit):
+            return create_async_engine(url, pool_recycle=max(idle_limit // 2, 30))
+        """,
+        """
+        def short_lived(url, idle_limit):
+            room = 30 if idle_limit > 60 else 0
+            return create_async_engine(url, pool_recycle=idle_limit - room)
         """,
     ],
     "pooling.production_engine": [
@@ -181,6 +235,17 @@ WRONG = {
         async def production_engine(url):
             return create_async_engine(url, pool_pre_ping=True, pool_recycle=300)
         """,
+        """
+        from engineroom import lab
+        def production_engine(url):
+            return create_async_engine(
+                lab.url, pool_size=5, max_overflow=10, pool_pre_ping=True, pool_recycle=300)
+        """,
+        """
+        def production_engine(url):
+            return create_async_engine(
+                url, pool_size=5, max_overflow=10, pool_pre_ping=True, pool_recycle=55)
+        """,
     ],
     "pooling.cloud": [
         """
@@ -217,6 +282,10 @@ WRONG = {
         def cloud_engine(url):
             return create_async_engine(lab.url, pool_pre_ping=True, pool_recycle=30000)
         """,
+        """
+        def cloud_engine(url):
+            return create_async_engine(url, pool_pre_ping=True, pool_recycle=295)
+        """,
     ],
     "pooling.shrink": [
         """
@@ -247,6 +316,11 @@ WRONG = {
             engine = create_async_engine(url, pool_pre_ping=True)
             engine.pool.use_lifo = True
             return engine
+        """,
+        """
+        from engineroom import lab
+        def shrinking(url):
+            return create_async_engine(lab.url, pool_use_lifo=True, pool_pre_ping=True)
         """,
     ],
 }
