@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import pytest_asyncio
@@ -15,6 +16,7 @@ from engineroom.exercises.judge import Bench, NotHere, judge
 from engineroom.exercises.model import PRELUDE, Verdict, program_text
 from engineroom.exercises.sources import Cell
 from engineroom.exercises.subject import Nursery
+from engineroom.exercises.traces import seen
 from engineroom.grading.sandbox import find_sandbox
 
 MASKED = EXERCISES["urls.masked"]
@@ -196,3 +198,8 @@ async def test_one_process_has_the_doors_for_all_that_is_to_come(
     with pytest.raises(NotHere):  # only the one who needs it hears of a server that is missing
         await judge(bench, missing, [Cell(1, RIGHT)], 1)
     await bench.leave()
+
+
+async def test_where_nobody_can_look_a_process_is_not_used_again() -> None:
+    library = SimpleNamespace()  # whose part that was looked at is gone in its next version
+    assert seen(lambda: library.part) != seen(lambda: library.part)

@@ -67,7 +67,15 @@ def _found(path: str) -> Any:
 
 
 def _state() -> dict[str, Any]:
-    return {name: look() for name, look in _LOOKS.items()}
+    return {name: seen(look) for name, look in _LOOKS.items()}
+
+
+def seen(look: Callable[[], Any]) -> Any:
+    """What is there; where a library has moved its own parts, something that is never the same."""
+    try:
+        return look()
+    except Exception:
+        return object()
 
 
 def _files() -> list[str]:
