@@ -90,11 +90,24 @@ async def refuses(make_url: Any, given: Any) -> AsyncIterator[Any]:
         yield "nothing"
 
 
-async def read_file(to_async: Any, scheme: str, name: str, word: str) -> AsyncIterator[Any]:
+async def starts(make_url: Any, given: Any) -> AsyncIterator[Any]:
+    """Whether a program would start with what the answer makes of something that is no URL."""
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    try:
+        create_async_engine(make_url(given))
+    except Exception:
+        yield False
+    else:
+        yield True
+
+
+async def read_file(to_async: Any, pasted: str, name: str, word: str) -> AsyncIterator[Any]:
     """Put a word into an SQLite file, and read it where the answer's URL leads."""
     import sqlite3
     import tempfile
     from contextlib import chdir
+    from pathlib import Path
 
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -104,7 +117,8 @@ async def read_file(to_async: Any, scheme: str, name: str, word: str) -> AsyncIt
             file.execute("create table log (word text)")
             file.execute("insert into log values (?)", (word,))
         file.close()
-        engine = create_async_engine(to_async(f"{scheme}:///./{name}"))
+        whole = str(Path(folder).resolve() / name)
+        engine = create_async_engine(to_async(pasted.format(name=name, whole=whole)))
         try:
             async with engine.connect() as connection:
                 yield await connection.scalar(text("select word from log"))
@@ -261,35 +275,56 @@ async def read_file(to_async: Any, scheme: str, name: str, word: str) -> AsyncIt
     ),
 )
 async def to_async(trial: Trial) -> None:
-    subject, lab, draw = trial.subject, trial.lab, trial.draw
-    word, rest = draw.word(), lab.sync_url.partition("://")[2]
+    subject, lab, word = trial.subject, trial.lab, trial.draw.word()
+    for pasted in _PASTED:
+        await _same_login(trial, *pasted)
     await trial.witness.execute(f"create table urls_word as select '{word}'::text as word")
-    for scheme in ("postgres", "postgresql", "postgresql+psycopg2"):
-        read = _own(await subject.steps(read_word, f"{scheme}://{rest}", "urls_word").outcome())
-        expect(not (read.failure and "password auth" in read.failure.message), "URL-03")
+    for scheme in ("postgres", "postgresql+psycopg2"):
+        url = f"{scheme}://{lab.sync_url.partition('://')[2]}"
+        read = _own(await subject.steps(read_word, url, "urls_word").outcome())
         expect(read.value == word, "URL-05", f"`{scheme}://` did not lead to your database.")
-    for start, end, code, text in _PASTED:
-        user, database = draw.word(), draw.word()
-        secret = f"{draw.word()}postgres:{draw.word(3)}"
-        pasted = f"{start}://{user}:{secret}@{_at(getattr(lab, _EAR))}/{database}{end}"
-        await subject.steps(read_word, pasted, "urls_word").outcome()
-        heard = await trial.witness.logins_at(_EAR, user)
-        expect((database, "***") not in heard, "URL-03")
-        expect(all(told == secret for _, told in heard), "URL-02")
-        expect((database, secret) in heard, code, text)
-    for scheme in ("sqlite", "sqlite+aiosqlite"):
-        read = await subject.steps(read_file, scheme, f"{draw.word()}.db", word).outcome()
-        expect(read.value == word, "URL-07", f"`{scheme}:///./...` did not lead to its file.")
+    for file in _FILES:
+        read = await subject.steps(read_file, file, f"{trial.draw.word()}.db", word).outcome()
+        shown = file.format(name="desk.db", whole="/a/folder/desk.db")
+        expect(read.value == word, "URL-07", f"`{shown}` did not lead to its file.")
     for nothing in ("", None):
         expect(await subject.steps(refuses, nothing).next() == "ValueError", "URL-04")
+    for junk in (" \n", "''", f"see {word}"):
+        went = await subject.steps(starts, junk).next()
+        expect(not went, "URL-04", f"A program would start with `{junk!r}`, which is no URL.")
+
+
+async def _same_login(trial: Trial, start: str, end: str, code: str, text: str) -> None:
+    """Whoever logs in with the answer's URL says what the pasted one says, letter for letter."""
+    draw, ear = trial.draw, getattr(trial.lab, _EAR)
+    user, database = draw.word(), draw.word()
+    secret = f"{draw.word().upper()}postgres:{draw.word(3)}%41"
+    who = f"{user}:{secret.replace('%', '%25')}"
+    pasted = f"{start}://{who}@{_at(ear)}/{database}{end}"
+    if code == "URL-09":
+        pasted = f"{start}://{who}@/{database}?host={ear['host']}&port={ear['port']}"
+    dialled = await trial.subject.steps(read_word, pasted, "none").outcome()
+    heard = await trial.witness.logins_at(_EAR, user)
+    if code == "URL-05":
+        _own(dialled)
+    expect((database, "***") not in heard, "URL-03")
+    expect(all(told == secret for _, told in heard), "URL-02")
+    expect((database, secret) in heard, code, text)
 
 
 _PASTED = (
     # how it begins and ends, and what to say if the login did not come through
+    ("postgresql", "", "URL-05", "`postgresql://` did not lead to its server."),
     ("POSTGRES", "", "URL-01", ""),
-    ("PostgreSQL", "", "URL-01", ""),
     ("postgresql+asyncpg", "", "URL-08", "A URL that was async already did not come through."),
     ("  'postgres", "'\n", "URL-06", "Blanks and quotes around a URL get pasted with it."),
+    ("PostgreSQL", "", "URL-09", "In `...@/skerry?host=...&port=...` the place got lost."),
+)
+
+_FILES = (
+    "sqlite:///./{name}",
+    '"SQLite:///{whole}"',
+    "sqlite+aiosqlite:///./{name}",
 )
 
 
@@ -1536,6 +1571,8 @@ lesson.codes |= {
     "follows stays as it is, slashes too. Look where the file appears.",
     "URL-08": "A URL that names an async driver already is right as it is. Print what you make of "
     "`postgresql+asyncpg://...`.",
+    "URL-09": "A place may stand behind the question mark too: `?host=...&port=...`. Whoever makes "
+    "a new URL of host and database alone drops it. `.set(drivername=...)` keeps everything else.",
     "URL-11": "In a URL glued from text, the first @ ends the password. Print "
     "`make_url(...).host`: it holds the rest. Let `URL.create` take the parts as they are.",
     "URL-12": "Whoever reads a URL turns `%41` into `A`. So a percent sign in a password has to be "

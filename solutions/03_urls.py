@@ -162,8 +162,9 @@ make_url("postgresql://desk@harbour/skerry\n").database
 #
 # Write a function for the desk's mail. `postgres://`, `postgresql://`, `+psycopg2`, `sqlite://`, in
 # any case, with blanks and quotes around it, or async already: out comes a URL for an async driver
-# that leads to the same place. Which driver is yours to choose. Where there is *no* URL, raise a
-# `ValueError`: a program that starts with the wrong database is worse than one that does not.
+# that leads to the same place. Which driver is yours to choose; the rest stays as it is. Where there
+# is *no* URL, raise a `ValueError`: a program that starts with the wrong database is worse than one
+# that does not.
 #
 # The check logs in with what you return, and a server that hears passwords listens.
 

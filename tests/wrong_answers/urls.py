@@ -51,6 +51,73 @@ WRONG = {
             return made.set(drivername='sqlite+aiosqlite' if lite else 'postgresql+asyncpg',
                             database=None)
         """,
+        """
+        # What is only blanks and quotes becomes a database that nobody chose.
+        from sqlalchemy import make_url
+        def to_async(url):
+            if not url: raise ValueError
+            made = make_url(url.strip().strip('"\\'').strip() or 'sqlite://')
+            lite = made.drivername.lower().startswith('sqlite')
+            return made.set(drivername='sqlite+aiosqlite' if lite else 'postgresql+asyncpg')
+        """,
+        """
+        # What is not Postgres must be SQLite.
+        def to_async(url):
+            if not url: raise ValueError
+            scheme, _, rest = url.strip(' \\n"\\'').partition('://')
+            postgres = scheme.lower().startswith('postgres')
+            return ('postgresql+asyncpg://' if postgres else 'sqlite+aiosqlite://') + rest
+        """,
+        """
+        # Of the query nothing is left, and the place stood in it.
+        from sqlalchemy import make_url
+        def to_async(url):
+            if not url: raise ValueError
+            made = make_url(url.strip().strip('"\\''))
+            lite = made.drivername.lower().startswith('sqlite')
+            return made.set(drivername='sqlite+aiosqlite' if lite else 'postgresql+asyncpg',
+                            query={})
+        """,
+        """
+        # One kind of quotes.
+        from sqlalchemy import make_url
+        def to_async(url):
+            if not url: raise ValueError
+            made = make_url(url.strip().strip("'"))
+            lite = 'sqlite' in made.drivername.lower()
+            return made.set(drivername='sqlite+aiosqlite' if lite else 'postgresql+asyncpg')
+        """,
+        """
+        # Undoes the escapes, and so changes the password.
+        from urllib.parse import unquote
+        def to_async(url):
+            if not url or '://' not in url: raise ValueError
+            scheme, _, rest = unquote(url.strip(' \\n"\\'')).partition('://')
+            lite = scheme.lower().startswith('sqlite')
+            return ('sqlite+aiosqlite://' if lite else 'postgresql+asyncpg://') + rest
+        """,
+        """
+        # SQLite in lower case only.
+        from sqlalchemy import make_url
+        def to_async(url):
+            if not url: raise ValueError
+            made = make_url(url.strip().strip('"\\''))
+            if made.drivername == 'sqlite':
+                return made.set(drivername='sqlite+aiosqlite')
+            if made.drivername == 'sqlite+aiosqlite':
+                return made
+            return made.set(drivername='postgresql+asyncpg')
+        """,
+        """
+        # Every file is in the folder where the program runs.
+        from sqlalchemy import make_url
+        def to_async(url):
+            if not url: raise ValueError
+            made = make_url(url.strip().strip('"\\''))
+            if 'sqlite' in made.drivername.lower():
+                return 'sqlite+aiosqlite:///' + made.database.lstrip('/')
+            return made.set(drivername='postgresql+asyncpg')
+        """,
     ],
     "urls.from_parts": [
         """
