@@ -1078,7 +1078,7 @@ def _leaks(said: str, secret: str) -> bool:
 )
 async def masked(trial: Trial) -> None:
     for written, leak, gone in _WRITTEN:
-        secret = "".join(trial.draw.sample("KQVWXYZ", 7))
+        secret, another = ("".join(trial.draw.sample("KQVWXYZ", 7)) for _ in range(2))
         names = {
             key: "".join(trial.draw.choices("abcdefghij", k=6))
             for key in ("user", "host", "database")
@@ -1090,9 +1090,12 @@ async def masked(trial: Trial) -> None:
         expect(type(said.value) is str, "URL-37", "`masked` should return text.")
         expect(not _leaks(said.value, secret), leak, _READABLE if leak == "URL-38" else "")
         expect(not gone or all(name in said.value for name in names.values()), gone)
+        other = await trial.subject.steps(hide_in, url.replace(secret, another)).outcome()
+        expect(other.value == said.value, leak, _TRACE)
 
 
 _READABLE = "The password before the @ can be read."
+_TRACE = "Another password, another text: so it tells something about the password."
 
 _WRITTEN = (
     # how it is written, the code if the secret can be read, the code if a name cannot
@@ -1405,6 +1408,13 @@ async def dial(for_psql: Any, url: str, table: str) -> AsyncIterator[Any]:
         yield row and row[0]
 
 
+async def line_of(for_psql: Any, url: str) -> AsyncIterator[Any]:
+    """Which kind of line libpq reads from the text that the answer makes, without dialling."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    yield conninfo_to_dict(for_psql(url)).get("sslmode")
+
+
 @lesson.exercise(
     "for_psql",
     points=2,
@@ -1571,6 +1581,10 @@ async def for_psql(trial: Trial) -> None:
         told = [password for _, password in await witness.logins_at(place, user)]
         expect("***" not in told, "URL-03")
         expect(not told if place == _NO_TLS else unquote(secret) in told, code)
+    for mode in ("disable", "verify-full"):
+        url = f"postgresql+asyncpg://{draw.word()}:x@quay.example:5432/alca?ssl={mode}"
+        read = await subject.steps(line_of, url).outcome()
+        expect(read.value == mode, "URL-53", f"`ssl={mode}` is another kind of line now.")
     with closed_port() as closed:
         for url, code, name in _written_by_sqlalchemy(lab, closed, draw):
             steps = subject.steps(dial, url, table)
@@ -1693,7 +1707,8 @@ lesson.codes |= {
     "`psycopg.conninfo.conninfo_to_dict(...)`.",
     "URL-52": "SQLAlchemy leaves blanks in a rendered URL; newer versions of libpq refuse them. "
     "`quote(part, safe='')` makes `%20` of them.",
-    "URL-53": "`ssl=require` in asyncpg's URL is a promise. Turn it into `sslmode=require`.",
+    "URL-53": "`ssl=require` in asyncpg's URL is a promise. Turn it into `sslmode=require`, and "
+    "any other `ssl=` into the `sslmode` of the same name.",
     "URL-54": "libpq refuses keys that it does not know, and `ssl=require` is one. It is "
     "`sslmode=require` there.",
     "URL-55": "Keys such as `application_name` mean the same for psql. Keep them, and mind blanks: "

@@ -338,6 +338,32 @@ WRONG = {
         def masked(url):
             print(url)
         """,
+        """
+        # The first sign and the last, as card numbers are shown.
+        from sqlalchemy import make_url
+        def masked(url):
+            try:
+                made = make_url(url)
+                if '@' in made.host:
+                    return '(unreadable)'
+                secret = made.password or ''
+                return f'{made.username}:{secret[:1]}***{secret[-1:]}@{made.host}/{made.database}'
+            except Exception:
+                return '(unreadable)'
+        """,
+        """
+        # Backwards.
+        from sqlalchemy import make_url
+        def masked(url):
+            try:
+                made = make_url(url)
+                if '@' in made.host:
+                    return '(unreadable)'
+                secret = made.password or ''
+                return f'{made.username}:{secret[::-1]}@{made.host}/{made.database}'
+            except Exception:
+                return '(unreadable)'
+        """,
     ],
     "urls.explain": [
         """
@@ -509,6 +535,21 @@ WRONG = {
             who = f"{quote(made.username, safe='')}:{quote(made.password, safe='')}"
             where = hosts if isinstance(hosts, str) else ','.join(hosts)
             return f'postgresql://{who}@{where}/{made.database}?{urlencode(query)}'
+        """,
+        """
+        # Whatever kind of line it was, it is TLS now.
+        from psycopg.conninfo import make_conninfo
+        from sqlalchemy import make_url
+        def for_psql(url):
+            made = make_url(url)
+            given = {('sslmode' if k == 'ssl' else k): v for k, v in made.query.items()}
+            if 'sslmode' in given:
+                given['sslmode'] = 'require'
+            hosts = given.pop('host', (f'{made.host}:{made.port or 5432}',))
+            pairs = [h.split(':') for h in ([hosts] if isinstance(hosts, str) else hosts)]
+            return make_conninfo(
+                user=made.username, password=made.password, dbname=made.database,
+                host=','.join(h for h, _ in pairs), port=','.join(p for _, p in pairs), **given)
         """,
     ],
 }
