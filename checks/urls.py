@@ -1569,22 +1569,12 @@ async def for_psql(trial: Trial) -> None:
     subject, lab, witness, draw = trial.subject, trial.lab, trial.witness, trial.draw
     table, word = draw.word(), draw.word()
     await witness.execute(f"create table {table} as select '{word}'::text as word")
-    for driver, place, sign, code in (
-        ("asyncpg", _EAR, "%40", "URL-51"),
-        ("psycopg", _EAR, " ", "URL-52"),
-        ("asyncpg", _NO_TLS, "", "URL-53"),
-    ):
-        user, secret = draw.word(), f"{draw.word()}{sign}{draw.word()}"
-        query = "?ssl=require" if place == _NO_TLS else ""
-        url = f"postgresql+{driver}://{user}:{secret}@{_at(getattr(lab, place))}/alca{query}"
-        _own(await subject.steps(dial, url, table).outcome())
-        told = [password for _, password in await witness.logins_at(place, user)]
+    for driver, sign, code in (("asyncpg", "%40", "URL-51"), ("psycopg", " ", "URL-52")):
+        secret = f"{draw.word()}{sign}{draw.word()}"
+        told = await _told_to(trial, _EAR, driver, secret)
         expect("***" not in told, "URL-03")
-        expect(not told if place == _NO_TLS else unquote(secret) in told, code)
-    for mode in ("disable", "verify-full"):
-        url = f"postgresql+asyncpg://{draw.word()}:x@quay.example:5432/alca?ssl={mode}"
-        read = await subject.steps(line_of, url).outcome()
-        expect(read.value == mode, "URL-53", f"`ssl={mode}` is another kind of line now.")
+        expect(unquote(secret) in told, code)
+    expect(not await _told_to(trial, _NO_TLS, "asyncpg", draw.word(), "?ssl=require"), "URL-53")
     with closed_port() as closed:
         for url, code, name in _written_by_sqlalchemy(lab, closed, draw):
             steps = subject.steps(dial, url, table)
@@ -1592,6 +1582,19 @@ async def for_psql(trial: Trial) -> None:
             seen = {backend.application for backend in await witness.backends()}
             await steps.outcome()
             expect(read.value == word and name in {"", *seen}, code, _LOST.get(code, ""))
+    for mode in ("disable", "verify-full"):
+        url = f"postgresql+asyncpg://{draw.word()}:x@quay.example:5432/alca?ssl={mode}"
+        read = await subject.steps(line_of, url).outcome()
+        expect(read.value == mode, "URL-53", f"`ssl={mode}` is another kind of line now.")
+
+
+async def _told_to(trial: Trial, place: str, driver: str, secret: str, query: str = "") -> set[str]:
+    """The passwords of whoever logs in at a side server with the answer's text."""
+    user = trial.draw.word()
+    at = _at(getattr(trial.lab, place))
+    url = f"postgresql+{driver}://{user}:{secret}@{at}/alca{query}"
+    _own(await trial.subject.steps(dial, url, "none").outcome())
+    return {password for _, password in await trial.witness.logins_at(place, user)}
 
 
 def _written_by_sqlalchemy(lab: Any, closed: int, draw: Draw) -> list[tuple[str, str, str]]:
