@@ -90,11 +90,24 @@ async def refuses(make_url: Any, given: Any) -> AsyncIterator[Any]:
         yield "nothing"
 
 
-async def read_file(to_async: Any, scheme: str, name: str, word: str) -> AsyncIterator[Any]:
+async def starts(make_url: Any, given: Any) -> AsyncIterator[Any]:
+    """Whether a program would start with what the answer makes of something that is no URL."""
+    from sqlalchemy.ext.asyncio import create_async_engine
+
+    try:
+        create_async_engine(make_url(given))
+    except Exception:
+        yield False
+    else:
+        yield True
+
+
+async def read_file(to_async: Any, pasted: str, name: str, word: str) -> AsyncIterator[Any]:
     """Put a word into an SQLite file, and read it where the answer's URL leads."""
     import sqlite3
     import tempfile
     from contextlib import chdir
+    from pathlib import Path
 
     from sqlalchemy import text
     from sqlalchemy.ext.asyncio import create_async_engine
@@ -104,7 +117,8 @@ async def read_file(to_async: Any, scheme: str, name: str, word: str) -> AsyncIt
             file.execute("create table log (word text)")
             file.execute("insert into log values (?)", (word,))
         file.close()
-        engine = create_async_engine(to_async(f"{scheme}:///./{name}"))
+        whole = str(Path(folder).resolve() / name)
+        engine = create_async_engine(to_async(pasted.format(name=name, whole=whole)))
         try:
             async with engine.connect() as connection:
                 yield await connection.scalar(text("select word from log"))
@@ -261,35 +275,56 @@ async def read_file(to_async: Any, scheme: str, name: str, word: str) -> AsyncIt
     ),
 )
 async def to_async(trial: Trial) -> None:
-    subject, lab, draw = trial.subject, trial.lab, trial.draw
-    word, rest = draw.word(), lab.sync_url.partition("://")[2]
+    subject, lab, word = trial.subject, trial.lab, trial.draw.word()
+    for pasted in _PASTED:
+        await _same_login(trial, *pasted)
     await trial.witness.execute(f"create table urls_word as select '{word}'::text as word")
-    for scheme in ("postgres", "postgresql", "postgresql+psycopg2"):
-        read = _own(await subject.steps(read_word, f"{scheme}://{rest}", "urls_word").outcome())
-        expect(not (read.failure and "password auth" in read.failure.message), "URL-03")
+    for scheme in ("postgres", "postgresql+psycopg2"):
+        url = f"{scheme}://{lab.sync_url.partition('://')[2]}"
+        read = _own(await subject.steps(read_word, url, "urls_word").outcome())
         expect(read.value == word, "URL-05", f"`{scheme}://` did not lead to your database.")
-    for start, end, code, text in _PASTED:
-        user, database = draw.word(), draw.word()
-        secret = f"{draw.word()}postgres:{draw.word(3)}"
-        pasted = f"{start}://{user}:{secret}@{_at(getattr(lab, _EAR))}/{database}{end}"
-        await subject.steps(read_word, pasted, "urls_word").outcome()
-        heard = await trial.witness.logins_at(_EAR, user)
-        expect((database, "***") not in heard, "URL-03")
-        expect(all(told == secret for _, told in heard), "URL-02")
-        expect((database, secret) in heard, code, text)
-    for scheme in ("sqlite", "sqlite+aiosqlite"):
-        read = await subject.steps(read_file, scheme, f"{draw.word()}.db", word).outcome()
-        expect(read.value == word, "URL-07", f"`{scheme}:///./...` did not lead to its file.")
+    for file in _FILES:
+        read = await subject.steps(read_file, file, f"{trial.draw.word()}.db", word).outcome()
+        shown = file.format(name="desk.db", whole="/a/folder/desk.db")
+        expect(read.value == word, "URL-07", f"`{shown}` did not lead to its file.")
     for nothing in ("", None):
         expect(await subject.steps(refuses, nothing).next() == "ValueError", "URL-04")
+    for junk in (" \n", "''", f"see {word}"):
+        went = await subject.steps(starts, junk).next()
+        expect(not went, "URL-04", f"A program would start with `{junk!r}`, which is no URL.")
+
+
+async def _same_login(trial: Trial, start: str, end: str, code: str, text: str) -> None:
+    """Whoever logs in with the answer's URL says what the pasted one says, letter for letter."""
+    draw, ear = trial.draw, getattr(trial.lab, _EAR)
+    user, database = draw.word(), draw.word()
+    secret = f"{draw.word().upper()}postgres:{draw.word(3)}%41"
+    who = f"{user}:{secret.replace('%', '%25')}"
+    pasted = f"{start}://{who}@{_at(ear)}/{database}{end}"
+    if code == "URL-09":
+        pasted = f"{start}://{who}@/{database}?host={ear['host']}&port={ear['port']}"
+    dialled = await trial.subject.steps(read_word, pasted, "none").outcome()
+    heard = await trial.witness.logins_at(_EAR, user)
+    if code == "URL-05":
+        _own(dialled)
+    expect((database, "***") not in heard, "URL-03")
+    expect(all(told == secret for _, told in heard), "URL-02")
+    expect((database, secret) in heard, code, text)
 
 
 _PASTED = (
     # how it begins and ends, and what to say if the login did not come through
+    ("postgresql", "", "URL-05", "`postgresql://` did not lead to its server."),
     ("POSTGRES", "", "URL-01", ""),
-    ("PostgreSQL", "", "URL-01", ""),
     ("postgresql+asyncpg", "", "URL-08", "A URL that was async already did not come through."),
     ("  'postgres", "'\n", "URL-06", "Blanks and quotes around a URL get pasted with it."),
+    ("PostgreSQL", "", "URL-09", "In `...@/skerry?host=...&port=...` the place got lost."),
+)
+
+_FILES = (
+    "sqlite:///./{name}",
+    '"SQLite:///{whole}"',
+    "sqlite+aiosqlite:///./{name}",
 )
 
 
@@ -297,11 +332,20 @@ def _at(place: dict[str, Any]) -> str:
     return f"{place['host']}:{place['port']}"
 
 
-async def port_of(from_parts: Any, parts: Any) -> AsyncIterator[Any]:
-    """Which port stands in the URL that the answer makes."""
+async def told_to_driver(from_parts: Any, parts: Any) -> AsyncIterator[Any]:
+    """What a driver is given for the URL that the answer makes, without any login."""
     from sqlalchemy import make_url
+    from sqlalchemy.ext.asyncio import create_async_engine
 
-    yield make_url(from_parts(parts)).port
+    made = make_url(from_parts(parts))
+    _, given = create_async_engine(made).dialect.create_connect_args(made)
+    yield {
+        "user": given.get("user"),
+        "password": given.get("password"),
+        "host": given.get("host"),
+        "port": int(given.get("port") or 5432),
+        "database": given.get("database", given.get("dbname")),
+    }
 
 
 @lesson.exercise(
@@ -476,7 +520,7 @@ async def from_parts(trial: Trial) -> None:
             "user": f"{draw.word()}.{draw.word()}",
             "password": f"{draw.word(4)}{signs}{draw.word(4)}",
             "host": ear["host"],
-            "port": draw.choice([ear["port"], str(ear["port"])]),
+            "port": ear["port"],
             "database": f"{draw.word(4)} {draw.word(4)}",
         }
         _own(await subject.steps(read_word, told, "urls_word").outcome())
@@ -485,24 +529,46 @@ async def from_parts(trial: Trial) -> None:
         expect(code != "URL-11" or secrets <= {told["password"]}, "URL-17", _ANOTHER)
         expect(told["password"] in secrets, code)
         expect((told["database"], told["password"]) in heard, "URL-15", _ELSEWHERE)
-    del known["port"]
-    for absent in ({}, {"port": ""}, {"port": None}):
-        made = await subject.steps(port_of, {**known, **absent}).outcome()
-        expect(made.ok and made.value in (None, 5432), "URL-14")
+    for port, meant in (("6543", 6543), ("", 5432), (None, 5432), (_ABSENT, 5432)):
+        await _taken_as_they_are(trial, port, meant)
 
 
+async def _taken_as_they_are(trial: Trial, port: str | None, meant: int) -> None:
+    """A driver is given what stands in the parts, whatever signs are in them."""
+    draw = trial.draw
+    told = {
+        "user": f"{draw.word()}@{draw.word(3)}%41",
+        "password": draw.word(),
+        "host": f"{draw.word()}.example",
+        "database": f"{draw.word()}?{draw.word(3)}%41",
+    }
+    parts = told if port is _ABSENT else {**told, "port": port}
+    made = await trial.subject.steps(told_to_driver, parts).outcome()
+    expect(made.ok, *(("URL-18", _STOPPED) if meant != 5432 else ("URL-14", "")))
+    given = dict(made.value or {})
+    for part, value in told.items():
+        expect(given.get(part) == value, "URL-18", _CHANGED.format(part=part))
+    expect(given["port"] == meant, "URL-14", _NOT_USUAL if meant == 5432 else _AS_TEXT)
+
+
+_ABSENT = "absent"
+_STOPPED = "Parts such as the user `desk@quay`, with port `'6543'`, stopped you."
+_NOT_USUAL = "No port was given, and yours is not 5432, the usual one."
+_AS_TEXT = "The port came as text, and another one arrived."
+_CHANGED = "The `{part}` that arrived is not, letter for letter, the one in the parts."
 _ANOTHER = "The login came with another password than the one in the parts."
 _ELSEWHERE = "The login asked for another database than the one in the parts."
 
 
 async def use_engine(engine_for: Any, url: str, table: str) -> AsyncIterator[Any]:
-    """Log in through the answer's engine, and read what only the database knows."""
+    """Log in through the answer's engine; read what only the database knows, and a setting."""
     from sqlalchemy import text
 
     engine = engine_for(url)
     try:
         async with engine.connect() as connection:
-            yield await connection.scalar(text(f"table {table}"))
+            word = await connection.scalar(text(f"table {table}"))
+            yield [word, await connection.scalar(text("show statement_timeout"))]
     finally:
         await engine.dispose()
 
@@ -750,12 +816,12 @@ async def _reach(trial: Trial, url: str, table: str) -> tuple[Outcome, set[str]]
         from functools import partial
         import psycopg
         from sqlalchemy.pool import NullPool
-        def build(foreign, url):
-            dsn = re.sub(f'({foreign})=[^&]*&?', '', url)
+        def build(known, url):
+            dsn = re.sub(rf'(?<=[?&])(?!({known})=)\\w+=[^&]*&?', '', url)
             return create_async_engine(
                 'postgresql+psycopg://', poolclass=NullPool,
                 async_creator=lambda: psycopg.AsyncConnection.connect(dsn))
-        engine_for = partial(build, 'pgbouncer|connection_limit|schema')
+        engine_for = partial(build, 'ssl\\w+|application_name|options|host|port')
         """,
     ),
 )
@@ -774,19 +840,24 @@ async def engine_for(trial: Trial) -> None:
     with closed_port() as closed:
         for style, url, code, name in _pages(lab, closed, draw):
             read, names = await _reach(trial, url, table)
-            expect(read.value == word, *_why(read, code, style))
+            found, patience = read.value or ("", "")
+            expect(found == word, *_why(read, code, style))
             expect(not name or name in names, "URL-25")
+            expect("statement_timeout" not in url or patience == "7s", "URL-25", _ONE_OF_TWO)
     told = [note.get("text", "") for note in await witness.overheard(_NO_TLS)]
     expect(any(table in sql for sql in told), "URL-27")
 
 
+_ONE_OF_TWO = "`options` has two settings, and Postgres has one of them only."
+
+
 def _pages(lab: Any, closed: int, draw: Draw) -> list[tuple[str, str, str, str]]:
     """Style, URL, code, and name to be seen: what the pages of database hosts give one to paste."""
-    name, by_option = draw.word(), draw.word()
+    name, by_option, foreign = draw.word(), draw.word(), draw.word()
     secret = "".join(f"%{byte:02x}" for byte in lab.password.encode())
     who, real, dead = f"{lab.user}:{secret}", f"{lab.host}:{lab.port}", f"127.0.0.1:{closed}"
     no_tls, ca_file = getattr(lab, _NO_TLS), quote(lab.ca_file)
-    options = quote(f"-c statement_timeout=5000 -c application_name={by_option}")
+    options = quote(f"-c statement_timeout=7000 -c application_name={by_option}")
     at, ends = f"postgresql://{who}@{real}/{lab.database}", f"/{lab.database}"
     pages = [
         ("Neon's", f"{at}?sslmode=require&channel_binding=require", "", ""),
@@ -797,7 +868,7 @@ def _pages(lab: Any, closed: int, draw: Draw) -> list[tuple[str, str, str, str]]
         ("Neon's", f"{at}?sslmode=require&options={options}", "URL-25", by_option),
         ("a local", f"postgresql://{who}@{_at(no_tls)}{ends}?sslmode=disable", "URL-27", ""),
         ("a doubled", f"postgresql://{who}@{dead},{real}{ends}", "URL-23", ""),
-        ("a doubled", f"postgresql://{who}@{real},{dead}{ends}", "URL-23", ""),
+        ("a doubled", f"postgresql://{who}@{real},{dead}{ends}?{foreign}=1", "URL-23", ""),
     ]
     if lab.socket_dir:
         folder = f"host={quote(lab.socket_dir)}&port={lab.port}"
@@ -812,10 +883,13 @@ def _why(read: Outcome, code: str, style: str) -> tuple[str, str]:
     if any(word in words for word in foreign):
         return "URL-22", ""
     if not code and "certificate" in words and "verif" in words:
-        return "URL-26", ""
+        return "URL-26", _UNKNOWN_AUTHORITY if style == "a verified" else ""
     raised = f" ({read.failure.type})" if read.failure else ""
     said = f"{style} URL did not lead to your database{raised}."
     return code or "URL-29", said[0].upper() + said[1:] if code in ("", "URL-28") else ""
+
+
+_UNKNOWN_AUTHORITY = "The file in `sslrootcert` vouches for this server, and you turned it away."
 
 
 async def hide_in(masked: Any, url: str) -> AsyncIterator[Any]:
@@ -1004,7 +1078,7 @@ def _leaks(said: str, secret: str) -> bool:
 )
 async def masked(trial: Trial) -> None:
     for written, leak, gone in _WRITTEN:
-        secret = "".join(trial.draw.sample("KQVWXYZ", 7))
+        secret, another = ("".join(trial.draw.sample("KQVWXYZ", 7)) for _ in range(2))
         names = {
             key: "".join(trial.draw.choices("abcdefghij", k=6))
             for key in ("user", "host", "database")
@@ -1016,9 +1090,12 @@ async def masked(trial: Trial) -> None:
         expect(type(said.value) is str, "URL-37", "`masked` should return text.")
         expect(not _leaks(said.value, secret), leak, _READABLE if leak == "URL-38" else "")
         expect(not gone or all(name in said.value for name in names.values()), gone)
+        other = await trial.subject.steps(hide_in, url.replace(secret, another)).outcome()
+        expect(other.value == said.value, leak, _TRACE)
 
 
 _READABLE = "The password before the @ can be read."
+_TRACE = "Another password, another text: so it tells something about the password."
 
 _WRITTEN = (
     # how it is written, the code if the secret can be read, the code if a name cannot
@@ -1070,7 +1147,10 @@ async def words_for(explain: Any, way: str, url: str, sql: str) -> AsyncIterator
                     await connection.execute(text(sql))
     except Exception as error:
         said = explain(error)
-        yield str.__str__(said) if isinstance(said, str) else said
+        cause = getattr(error, "orig", None) or error
+        words = str(cause).splitlines()[0].rpartition(" failed: ")[2][:70]
+        shown = f"{type(cause).__name__}: {words}"
+        yield [str.__str__(said) if isinstance(said, str) else "", shown]
     finally:
         if engine is not None:
             await engine.dispose()
@@ -1262,7 +1342,9 @@ async def words_for(explain: Any, way: str, url: str, sql: str) -> AsyncIterator
                     return 'host'
                 if 'FATAL:  password' in text:
                     return 'password'
-                return 'database' if 'FATAL:  database' in text else 'closed'
+                if 'FATAL:  database' in text:
+                    return 'database'
+                return 'closed' if 'refused' in text else 'other'
         explain = Explain()
         """,
     ),
@@ -1276,8 +1358,9 @@ async def explain(trial: Trial) -> None:
         }
     for trouble in made:
         code, cause, *_ = trouble
-        other = f"Your answer has another word for an error whose cause is `{cause}`."
-        expect(said[trouble] == cause, code, other if code in ("URL-44", "URL-45") else "")
+        word, shown = said[trouble]
+        other = f"`{shown}`: your answer is `{word[:20]}`, and the cause is `{cause}`."
+        expect(word == cause, code, other if code in ("URL-44", "URL-45") else "")
 
 
 def _troubles(lab: Any, closed: int, word: str) -> list[tuple[str, ...]]:
@@ -1296,6 +1379,7 @@ def _troubles(lab: Any, closed: int, word: str) -> list[tuple[str, ...]]:
         made.append((code[cause], cause, "asyncpg", f"postgresql://{wrong[cause]}", ""))
         made.append(("URL-43", cause, "psycopg", f"postgresql://{wrong[cause]}", ""))
     unknown = f"{who}@{at}/{lab.database}?pgbouncer=true"
+    unverified = f"postgresql://{who}@{at}/d?sslmode=verify-full&sslrootcert="
     made += [
         ("URL-45", "option", "", f"postgresql+asyncpg://{who}@{at}/d?sslmode=require", ""),
         ("URL-45", "option", "", f"postgresql+psycopg://{unknown}", ""),
@@ -1308,6 +1392,8 @@ def _troubles(lab: Any, closed: int, word: str) -> list[tuple[str, ...]]:
         ("URL-45", "other", "", lab.psycopg_url, f"table {word}"),
         ("URL-45", "other", "python", "", f"{{}}['DB_PASSWORD_{word}']"),
         ("URL-45", "other", "python", "", "len(5)"),
+        ("URL-45", "other", "python", "", "__import__('sqlalchemy').make_url('harbour')"),
+        ("URL-45", "other", "psycopg", f"{unverified}/{word}.crt", ""),
     ]
     return sorted(made)
 
@@ -1320,6 +1406,13 @@ async def dial(for_psql: Any, url: str, table: str) -> AsyncIterator[Any]:
         cursor = await connection.execute(f"table {table}")
         row = await cursor.fetchone()
         yield row and row[0]
+
+
+async def line_of(for_psql: Any, url: str) -> AsyncIterator[Any]:
+    """Which kind of line libpq reads from the text that the answer makes, without dialling."""
+    from psycopg.conninfo import conninfo_to_dict
+
+    yield conninfo_to_dict(for_psql(url)).get("sslmode")
 
 
 @lesson.exercise(
@@ -1476,18 +1569,12 @@ async def for_psql(trial: Trial) -> None:
     subject, lab, witness, draw = trial.subject, trial.lab, trial.witness, trial.draw
     table, word = draw.word(), draw.word()
     await witness.execute(f"create table {table} as select '{word}'::text as word")
-    for driver, place, sign, code in (
-        ("asyncpg", _EAR, "%40", "URL-51"),
-        ("psycopg", _EAR, " ", "URL-52"),
-        ("asyncpg", _NO_TLS, "", "URL-53"),
-    ):
-        user, secret = draw.word(), f"{draw.word()}{sign}{draw.word()}"
-        query = "?ssl=require" if place == _NO_TLS else ""
-        url = f"postgresql+{driver}://{user}:{secret}@{_at(getattr(lab, place))}/alca{query}"
-        _own(await subject.steps(dial, url, table).outcome())
-        told = [password for _, password in await witness.logins_at(place, user)]
+    for driver, sign, code in (("asyncpg", "%40", "URL-51"), ("psycopg", " ", "URL-52")):
+        secret = f"{draw.word()}{sign}{draw.word()}"
+        told = await _told_to(trial, _EAR, driver, secret)
         expect("***" not in told, "URL-03")
-        expect(not told if place == _NO_TLS else unquote(secret) in told, code)
+        expect(unquote(secret) in told, code)
+    expect(not await _told_to(trial, _NO_TLS, "asyncpg", draw.word(), "?ssl=require"), "URL-53")
     with closed_port() as closed:
         for url, code, name in _written_by_sqlalchemy(lab, closed, draw):
             steps = subject.steps(dial, url, table)
@@ -1495,6 +1582,19 @@ async def for_psql(trial: Trial) -> None:
             seen = {backend.application for backend in await witness.backends()}
             await steps.outcome()
             expect(read.value == word and name in {"", *seen}, code, _LOST.get(code, ""))
+    for mode in ("disable", "verify-full"):
+        url = f"postgresql+asyncpg://{draw.word()}:x@quay.example:5432/alca?ssl={mode}"
+        read = await subject.steps(line_of, url).outcome()
+        expect(read.value == mode, "URL-53", f"`ssl={mode}` is another kind of line now.")
+
+
+async def _told_to(trial: Trial, place: str, driver: str, secret: str, query: str = "") -> set[str]:
+    """The passwords of whoever logs in at a side server with the answer's text."""
+    user = trial.draw.word()
+    at = _at(getattr(trial.lab, place))
+    url = f"postgresql+{driver}://{user}:{secret}@{at}/alca{query}"
+    _own(await trial.subject.steps(dial, url, "none").outcome())
+    return {password for _, password in await trial.witness.logins_at(place, user)}
 
 
 def _written_by_sqlalchemy(lab: Any, closed: int, draw: Draw) -> list[tuple[str, str, str]]:
@@ -1504,14 +1604,14 @@ def _written_by_sqlalchemy(lab: Any, closed: int, draw: Draw) -> list[tuple[str,
     either = f"postgresql+asyncpg://{rest.rpartition('@')[0]}@/{lab.database}?"
     return [
         (f"postgresql+asyncpg://{rest}?ssl=require", "URL-54", ""),
-        (f"postgresql+psycopg://{rest}?application_name={name}", "URL-55", name),
+        (f"postgresql+psycopg://{rest}?application_name={name}%20desk", "URL-55", f"{name} desk"),
         (either + "&".join(hosts), "URL-56", ""),
         (either + "&".join(reversed(hosts)), "URL-56", ""),
     ]
 
 
 _LOST = {
-    "URL-55": "`application_name` did not come through; both know that key.",
+    "URL-55": "`application_name=...%20desk` did not come through; both know that key.",
     "URL-56": "The URL names two hosts, and you did not reach the one that was up.",
 }
 
@@ -1536,6 +1636,8 @@ lesson.codes |= {
     "follows stays as it is, slashes too. Look where the file appears.",
     "URL-08": "A URL that names an async driver already is right as it is. Print what you make of "
     "`postgresql+asyncpg://...`.",
+    "URL-09": "A place may stand behind the question mark too: `?host=...&port=...`. Whoever makes "
+    "a new URL of host and database alone drops it. `.set(drivername=...)` keeps everything else.",
     "URL-11": "In a URL glued from text, the first @ ends the password. Print "
     "`make_url(...).host`: it holds the rest. Let `URL.create` take the parts as they are.",
     "URL-12": "Whoever reads a URL turns `%41` into `A`. So a percent sign in a password has to be "
@@ -1550,6 +1652,9 @@ lesson.codes |= {
     "`create_async_engine` and connect: the exception tells more.",
     "URL-17": "The password was changed on its way, perhaps escaped twice: `URL.create` escapes "
     "by itself, and wants it raw. Compare `make_url(...).password` with what you put in.",
+    "URL-18": "An `@` in a user's name, a `?` or `%41` in the database's: each part has to be "
+    "escaped, not only the password, and the host is the one in the parts. Compare "
+    "`make_url(...).username`, `.host` and `.database` with what you put in.",
     "URL-21": "`sslmode=require` forbids to go on without TLS. Both drivers try TLS by themselves "
     "and go on without it when there is none, so whoever drops the key loses that. Give asyncpg "
     "`connect_args={'ssl': 'require'}`; psycopg knows the key.",
@@ -1599,16 +1704,19 @@ lesson.codes |= {
     "URL-45": "One of the other causes got the wrong word. Drivers: NoSuchModuleError, "
     "ModuleNotFoundError, InvalidRequestError. Options: asyncpg's TypeError about an unexpected "
     "keyword, psycopg's ProgrammingError about an option or a URI's query. Anything else is "
-    "`other`: a missing table, a KeyError, another TypeError.",
+    "`other`: a missing table or certificate, text that is no URL, a KeyError, another TypeError.",
     "URL-51": "`postgresql+asyncpg://` is SQLAlchemy's way to name a driver. libpq knows "
     "`postgresql://` and `postgres://`, lower case. Try your text: "
     "`psycopg.conninfo.conninfo_to_dict(...)`.",
     "URL-52": "SQLAlchemy leaves blanks in a rendered URL; newer versions of libpq refuse them. "
     "`quote(part, safe='')` makes `%20` of them.",
-    "URL-53": "`ssl=require` in asyncpg's URL is a promise. Turn it into `sslmode=require`.",
+    "URL-53": "`ssl=require` in asyncpg's URL is a promise. Turn it into `sslmode=require`, and "
+    "any other `ssl=` into the `sslmode` of the same name.",
     "URL-54": "libpq refuses keys that it does not know, and `ssl=require` is one. It is "
     "`sslmode=require` there.",
-    "URL-55": "Keys such as `application_name` mean the same for psql. Keep them.",
+    "URL-55": "Keys such as `application_name` mean the same for psql. Keep them, and mind blanks: "
+    "SQLAlchemy and `urlencode` write one as `+`, and libpq takes a plus for a plus. "
+    "`urlencode(..., quote_via=quote)` writes `%20`.",
     "URL-56": "SQLAlchemy's `?host=a:1&host=b:2` is `a:1,b:2` before the slash for libpq, or "
     "`host=a,b port=1,2` in words.",
 }

@@ -162,8 +162,9 @@ make_url("postgresql://desk@harbour/skerry\n").database
 #
 # Write a function for the desk's mail. `postgres://`, `postgresql://`, `+psycopg2`, `sqlite://`, in
 # any case, with blanks and quotes around it, or async already: out comes a URL for an async driver
-# that leads to the same place. Which driver is yours to choose. Where there is *no* URL, raise a
-# `ValueError`: a program that starts with the wrong database is worse than one that does not.
+# that leads to the same place. Which driver is yours to choose; the rest stays as it is. Where there
+# is *no* URL, raise a `ValueError`: a program that starts with the wrong database is worse than one
+# that does not.
 #
 # The check logs in with what you return, and a server that hears passwords listens.
 
@@ -396,7 +397,7 @@ for place in (
 # and returns an async engine for it. Neon, Supabase, Heroku, Railway; several hosts, a socket. It is
 # exactly as strict about TLS as `sslmode` says (`disable`, `require`, or `verify-full` with
 # `sslrootcert`), and Postgres sees the `application_name` and `options` of the URL. Keys that belong to
-# other tools do no harm.
+# other tools, whatever they are called, do no harm.
 
 
 # %% exercise="urls.engine_for"
@@ -453,8 +454,8 @@ print(make_url(f"postgresql://desk:old@{fish}@harbour/skerry"))
 #
 # ### Exercise: `masked`
 #
-# Write what the desk may log: host, database and user, and no secret, wherever it stands. What
-# cannot be read as a URL must neither stop the program nor show its secret.
+# Write what the desk may log: host, database and user, and no secret nor a piece of one, wherever it
+# stands. What cannot be read as a URL must neither stop the program nor show its secret.
 
 
 # %% exercise="urls.masked"

@@ -51,6 +51,73 @@ WRONG = {
             return made.set(drivername='sqlite+aiosqlite' if lite else 'postgresql+asyncpg',
                             database=None)
         """,
+        """
+        # What is only blanks and quotes becomes a database that nobody chose.
+        from sqlalchemy import make_url
+        def to_async(url):
+            if not url: raise ValueError
+            made = make_url(url.strip().strip('"\\'').strip() or 'sqlite://')
+            lite = made.drivername.lower().startswith('sqlite')
+            return made.set(drivername='sqlite+aiosqlite' if lite else 'postgresql+asyncpg')
+        """,
+        """
+        # What is not Postgres must be SQLite.
+        def to_async(url):
+            if not url: raise ValueError
+            scheme, _, rest = url.strip(' \\n"\\'').partition('://')
+            postgres = scheme.lower().startswith('postgres')
+            return ('postgresql+asyncpg://' if postgres else 'sqlite+aiosqlite://') + rest
+        """,
+        """
+        # Of the query nothing is left, and the place stood in it.
+        from sqlalchemy import make_url
+        def to_async(url):
+            if not url: raise ValueError
+            made = make_url(url.strip().strip('"\\''))
+            lite = made.drivername.lower().startswith('sqlite')
+            return made.set(drivername='sqlite+aiosqlite' if lite else 'postgresql+asyncpg',
+                            query={})
+        """,
+        """
+        # One kind of quotes.
+        from sqlalchemy import make_url
+        def to_async(url):
+            if not url: raise ValueError
+            made = make_url(url.strip().strip("'"))
+            lite = 'sqlite' in made.drivername.lower()
+            return made.set(drivername='sqlite+aiosqlite' if lite else 'postgresql+asyncpg')
+        """,
+        """
+        # Undoes the escapes, and so changes the password.
+        from urllib.parse import unquote
+        def to_async(url):
+            if not url or '://' not in url: raise ValueError
+            scheme, _, rest = unquote(url.strip(' \\n"\\'')).partition('://')
+            lite = scheme.lower().startswith('sqlite')
+            return ('sqlite+aiosqlite://' if lite else 'postgresql+asyncpg://') + rest
+        """,
+        """
+        # SQLite in lower case only.
+        from sqlalchemy import make_url
+        def to_async(url):
+            if not url: raise ValueError
+            made = make_url(url.strip().strip('"\\''))
+            if made.drivername == 'sqlite':
+                return made.set(drivername='sqlite+aiosqlite')
+            if made.drivername == 'sqlite+aiosqlite':
+                return made
+            return made.set(drivername='postgresql+asyncpg')
+        """,
+        """
+        # Every file is in the folder where the program runs.
+        from sqlalchemy import make_url
+        def to_async(url):
+            if not url: raise ValueError
+            made = make_url(url.strip().strip('"\\''))
+            if 'sqlite' in made.drivername.lower():
+                return 'sqlite+aiosqlite:///' + made.database.lstrip('/')
+            return made.set(drivername='postgresql+asyncpg')
+        """,
     ],
     "urls.from_parts": [
         """
@@ -94,6 +161,43 @@ WRONG = {
         from engineroom import lab
         def from_parts(p):
             return lab.url
+        """,
+        """
+        # Escapes the password, and no other part.
+        from urllib.parse import quote
+        def from_parts(p):
+            return (f"postgresql+asyncpg://{p['user']}:{quote(p['password'], safe='')}"
+                    f"@{p['host']}:{p.get('port') or 5432}/{p['database']}")
+        """,
+        """
+        # All parts but the database.
+        from urllib.parse import quote
+        def from_parts(p):
+            user, password = quote(p['user'], safe=''), quote(p['password'], safe='')
+            where = f"{p['host']}:{p.get('port') or 5432}"
+            return f"postgresql+psycopg://{user}:{password}@{where}/{p['database']}"
+        """,
+        """
+        from urllib.parse import quote
+        from sqlalchemy import URL
+        def from_parts(p):
+            return URL.create('postgresql+asyncpg', quote(p['user']), p['password'], p['host'],
+                              p.get('port') or None, p['database'])
+        """,
+        """
+        # The lab is here, so everything is.
+        from sqlalchemy import URL
+        def from_parts(p):
+            return URL.create('postgresql+asyncpg', p['user'], p['password'], '127.0.0.1',
+                              p.get('port') or None, p['database'])
+        """,
+        """
+        # A port that is text is no port.
+        from sqlalchemy import URL
+        def from_parts(p):
+            port = p.get('port')
+            return URL.create('postgresql+asyncpg', p['user'], p['password'], p['host'],
+                              port if isinstance(port, int) else 5432, p['database'])
         """,
     ],
     "urls.engine_for": [
@@ -158,6 +262,29 @@ WRONG = {
         def engine_for(url):
             raise NotImplementedError(url)
         """,
+        """
+        # Knows the foreign keys of one tool.
+        from psycopg.conninfo import conninfo_to_dict
+        def engine_for(url):
+            base, _, query = url.partition('?')
+            kept = '&'.join(pair for pair in query.split('&')
+                            if pair.split('=')[0] not in ('pgbouncer', 'connection_limit'))
+            given = conninfo_to_dict(base + ('?' + kept if kept else ''))
+            return create_async_engine('postgresql+psycopg://', connect_args=given)
+        """,
+        """
+        # Of the options only the last.
+        from psycopg import pq
+        from psycopg.conninfo import conninfo_to_dict
+        def engine_for(url):
+            known = {option.keyword.decode() for option in pq.Conninfo.get_defaults()}
+            base, _, query = url.partition('?')
+            kept = '&'.join(pair for pair in query.split('&') if pair.split('=')[0] in known)
+            given = conninfo_to_dict(base + ('?' + kept if kept else ''))
+            if 'options' in given:
+                given['options'] = '-c ' + given['options'].split('-c ')[-1]
+            return create_async_engine('postgresql+psycopg://', connect_args=given)
+        """,
     ],
     "urls.masked": [
         """
@@ -210,6 +337,32 @@ WRONG = {
         """
         def masked(url):
             print(url)
+        """,
+        """
+        # The first sign and the last, as card numbers are shown.
+        from sqlalchemy import make_url
+        def masked(url):
+            try:
+                made = make_url(url)
+                if '@' in made.host:
+                    return '(unreadable)'
+                secret = made.password or ''
+                return f'{made.username}:{secret[:1]}***{secret[-1:]}@{made.host}/{made.database}'
+            except Exception:
+                return '(unreadable)'
+        """,
+        """
+        # Backwards.
+        from sqlalchemy import make_url
+        def masked(url):
+            try:
+                made = make_url(url)
+                if '@' in made.host:
+                    return '(unreadable)'
+                secret = made.password or ''
+                return f'{made.username}:{secret[::-1]}@{made.host}/{made.database}'
+            except Exception:
+                return '(unreadable)'
         """,
     ],
     "urls.explain": [
@@ -275,6 +428,50 @@ WRONG = {
                     return cause
             return 'other'
         """,
+        """
+        # All that SQLAlchemy raises by itself is the driver's fault, text that is no URL too.
+        import socket
+        from sqlalchemy import exc
+        def explain(error):
+            cause = getattr(error, 'orig', None) or error
+            if state := getattr(cause, 'sqlstate', None):
+                return {'28P01': 'password', '3D000': 'database'}.get(state, 'other')
+            if isinstance(cause, socket.gaierror):
+                return 'host'
+            if isinstance(cause, ConnectionRefusedError):
+                return 'closed'
+            if isinstance(cause, (ImportError, exc.SQLAlchemyError)):
+                return 'driver'
+            for words, word in (('password authentication failed', 'password'),
+                                ('database "', 'database'), ('resolve', 'host'),
+                                ('Connection refused', 'closed'), ('connection option', 'option'),
+                                ('URI query', 'option'), ('unexpected keyword', 'option')):
+                if words in str(cause):
+                    return word
+            return 'other'
+        """,
+        """
+        # A certificate that does not exist is a database.
+        import socket
+        from sqlalchemy import exc
+        def explain(error):
+            cause = getattr(error, 'orig', None) or error
+            if state := getattr(cause, 'sqlstate', None):
+                return {'28P01': 'password', '3D000': 'database'}.get(state, 'other')
+            if isinstance(cause, socket.gaierror):
+                return 'host'
+            if isinstance(cause, ConnectionRefusedError):
+                return 'closed'
+            if isinstance(cause, (ImportError, exc.InvalidRequestError, exc.NoSuchModuleError)):
+                return 'driver'
+            for words, word in (('password authentication failed', 'password'),
+                                ('does not exist', 'database'), ('resolve', 'host'),
+                                ('Connection refused', 'closed'), ('connection option', 'option'),
+                                ('URI query', 'option'), ('unexpected keyword', 'option')):
+                if words in str(cause):
+                    return word
+            return 'other'
+        """,
     ],
     "urls.for_psql": [
         """
@@ -324,6 +521,35 @@ WRONG = {
         from sqlalchemy import make_url
         def for_psql(url):
             return make_url(url).set(drivername='postgresql')
+        """,
+        """
+        # A blank in the query is a plus, as SQLAlchemy and forms have it.
+        from urllib.parse import quote, urlencode
+        from sqlalchemy import make_url
+        def for_psql(url):
+            made = make_url(url)
+            query = dict(made.query)
+            hosts = query.pop('host', f'{made.host}:{made.port or 5432}')
+            if 'ssl' in query:
+                query['sslmode'] = query.pop('ssl')
+            who = f"{quote(made.username, safe='')}:{quote(made.password, safe='')}"
+            where = hosts if isinstance(hosts, str) else ','.join(hosts)
+            return f'postgresql://{who}@{where}/{made.database}?{urlencode(query)}'
+        """,
+        """
+        # Whatever kind of line it was, it is TLS now.
+        from psycopg.conninfo import make_conninfo
+        from sqlalchemy import make_url
+        def for_psql(url):
+            made = make_url(url)
+            given = {('sslmode' if k == 'ssl' else k): v for k, v in made.query.items()}
+            if 'sslmode' in given:
+                given['sslmode'] = 'require'
+            hosts = given.pop('host', (f'{made.host}:{made.port or 5432}',))
+            pairs = [h.split(':') for h in ([hosts] if isinstance(hosts, str) else hosts)]
+            return make_conninfo(
+                user=made.username, password=made.password, dbname=made.database,
+                host=','.join(h for h, _ in pairs), port=','.join(p for _, p in pairs), **given)
         """,
     ],
 }
