@@ -107,6 +107,9 @@ lesson = Lesson(
         "pool keeps connections. The next worker waits for ever. `pg_advisory_xact_lock` ends with "
         "the transaction. See `pg_locks`, `locktype = 'advisory'`.",
         "TAB-36": "A starter failed, or did not make the tables, although nobody was in its way.",
+        "TAB-37": "A lock is known by its number, and your workers came with different ones. "
+        "`hash()` of a text is another number in each process; a process's own number is, too. "
+        "Write a number down, or let Postgres reckon: `hashtext('tables')`.",
         "TAB-41": "Something was sent to Postgres before the application started. Importing a "
         "module, and making the lifespan, should connect to nobody.",
         "TAB-42": "The application had stopped, and connections stayed open. What stands after "
@@ -1174,16 +1177,38 @@ async def three_workers(
 ) -> AsyncIterator[Any]:
     """One worker alone; three at once, the first with one table only; one without any right."""
     import asyncio
-    import time
+    import builtins
+    import os
+    import sys
+    from contextlib import suppress
+    from functools import partial
 
     from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, event
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
 
     from engineroom.exercises.tools import Attempts, Worker, turns
 
     kept = []  # a worker's engine lives as long as the worker
+    ours = os.getpid()
+    has_made = "select 1 from pg_locks where pid = pg_backend_pid() and relation = 'gate'::regclass"
 
-    async def start(url: str, names: list[str], commits_in: float = 0) -> None:
+    def to_commit(connection: Any) -> None:
+        # Who has made a table goes on to its commit through a gate of its own.
+        with suppress(DBAPIError):  # a transaction that has failed already
+            if connection.exec_driver_sql(has_made).scalar():
+                connection.exec_driver_sql("select from commits")
+
+    def seeded(original: Any, value: Any) -> Any:
+        # A worker that is forked has its parent's seed, and one on another machine has its own.
+        parts = value if isinstance(value, tuple) else (value,)
+        library = sys._getframe(1).f_globals.get("__spec__") is not None
+        known = library or all(isinstance(part, (int, float)) for part in parts)
+        return original(value) if known else original((original(value), os.getpid()))
+
+    async def start(url: str, names: list[str]) -> None:
+        if os.getpid() != ours:
+            builtins.hash = partial(seeded, hash)
         metadata = MetaData()
         Table("gate", metadata, Column("n", Integer, primary_key=True))
         for name in names:
@@ -1191,21 +1216,20 @@ async def three_workers(
             key = Column("id", Integer, primary_key=True, autoincrement=False)
             Table(name, metadata, key, Column("gate", ForeignKey("gate.n")))
         kept.append(create_async_engine(url))
-        # Nobody may rely on a commit that comes at once.
-        event.listen(kept[-1].sync_engine, "commit", lambda connection: time.sleep(commits_in))
+        event.listen(kept[-1].sync_engine, "commit", to_commit)
         await prepare(kept[-1], metadata)
 
     workers = [Worker(lambda: start(url, names))]
     yield await workers[0].result()
     workers[0].end()
-    workers = [Worker(lambda: start(url, names[:1], 0.2))]
+    workers = [Worker(lambda: start(url, names[:1]))]
     yield None
-    workers += [Worker(lambda: start(url, names, 0.2)) for _ in range(2)]
+    workers += [Worker(lambda: start(url, names)) for _ in range(2)]
     results = [asyncio.ensure_future(worker.result()) for worker in workers]
-    left = set(results[1:])
+    left = set(results)
     while left:
         _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-        yield 2 - len(left)
+        yield 3 - len(left)
     yield [await result for result in results]
     for worker in workers:
         worker.end()
@@ -1238,6 +1262,7 @@ _NAIVE_START = """
     kind="coroutine function",
     points=5,
     measures=("tables.start",),
+    seconds=15,
     task="Write `prepare(engine, metadata)`: afterwards all tables are there, however many workers "
     "start at once. Where Postgres refuses for another reason, it raises.",
     hints=(
@@ -1325,6 +1350,23 @@ _NAIVE_START = """
                         finally:
                             self.turn.release()
                 prepare = Once()
+                """,
+            ),
+        ),
+        Slip(
+            "other_keys",
+            "TAB-37",
+            "A worker crashed: each took a lock, and not the same one. Their numbers differ from "
+            "process to process.",
+            (
+                _but(_ONCE, ("19250814", "{hash('tables') % 2**31}"), ('text("', 'text(f"')),
+                """
+                from sqlalchemy import text
+                async def prepare(engine, metadata):
+                    async with engine.begin() as conn:
+                        await conn.execute(text(
+                            "select pg_advisory_xact_lock(pg_backend_pid())"))
+                        await conn.run_sync(metadata.create_all)
                 """,
             ),
         ),
@@ -1420,6 +1462,25 @@ _NAIVE_START = """
         prepare = partial(wait_and_make, 'skerry')
         """,
         """
+        import asyncio
+        from sqlalchemy import text
+        from sqlalchemy.exc import DBAPIError
+        async def prepare(engine, metadata):
+            for _ in range(200):
+                try:
+                    async with engine.begin() as conn:
+                        await conn.execute(text("set local lock_timeout = '100ms'"))
+                        await conn.execute(text(
+                            f"select pg_advisory_xact_lock({hash((3, 4)) % 1000})"))
+                        await conn.execute(text("set local lock_timeout = 0"))
+                        await conn.run_sync(metadata.create_all)
+                    return
+                except DBAPIError as error:
+                    if getattr(error.orig, "sqlstate", "") != "55P03":
+                        raise
+                await asyncio.sleep(0.05)
+        """,
+        """
         import asyncpg
         async def prepare(engine, metadata):
             url = engine.url.set(drivername='postgresql').render_as_string(hide_password=False)
@@ -1436,7 +1497,7 @@ _NAIVE_START = """
 async def once_only(trial: Trial) -> None:
     witness, draw, lab = trial.witness, trial.draw, trial.lab
     names = sorted({draw.word() for _ in range(9)})[:3]
-    await witness.execute("create table gate (n int primary key)")
+    await witness.execute("create table gate (n int primary key); create table commits ()")
     urls = draw.choice([(lab.url, lab.app_url), (lab.psycopg_url, lab.app_url)])
     steps = trial.subject.steps(three_workers, *urls, names)
     said = await steps.next()
@@ -1444,10 +1505,15 @@ async def once_only(trial: Trial) -> None:
     expect(await _made(witness, names) == names, "TAB-36", "A worker alone made not all tables.")
     expect(not await witness.fetch(_ADVISORY), "TAB-35")
     await witness.execute(f"drop table {', '.join(names)}")
-    async with witness.gate() as gate:
+    async with witness.gate("commits") as commits, witness.gate() as gate:
         await steps.next()
         await gate.reached(1)
-        await _all_stand_or_end(witness, steps, gate)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                keys = await _all_stand_or_end(witness, steps, [gate, commits])
+        except TimeoutError:
+            expect(not await witness.fetch(_ADVISORY), "TAB-35", _STUCK)
+            expect(False, "TAB-33", _ELSEWHERE)
     results = await steps.next()
     made, refused = await _made(witness, names), await steps.next()
     kept = await witness.fetch(_ADVISORY)
@@ -1455,6 +1521,7 @@ async def once_only(trial: Trial) -> None:
     if crashed and not any("already exists" in said or "_index" in said for said in crashed):
         expect(False, "TAB-36", f"A worker failed: {crashed[0][:200]}")
     expect(not any("IF NOT EXISTS" in said for said in crashed), "TAB-32")
+    expect(not crashed or keys < 2, "TAB-37")
     expect(not crashed or await steps.next("in one process") == 2, "TAB-33")
     expect(not crashed, "TAB-31")
     expect(made == names, "TAB-34")
@@ -1462,6 +1529,12 @@ async def once_only(trial: Trial) -> None:
     expect(not kept, "TAB-35", "Postgres refused the tables, and afterwards a lock was still held.")
 
 
+_PATIENCE = 6.0  # all of it takes a third of a second
+_STUCK = (
+    "Three workers started, and one that has come to its end still has the lock, so another waits "
+    "for ever. Perhaps it failed: who unlocks before the commit lets the next one in too early."
+)
+_ELSEWHERE = "Three workers started, and some wait for ever: for what, Postgres does not know."
 _NO_RIGHT = "A role that may make no table was told that all is well."
 _ADVISORY = """
     select 1 from pg_catalog.pg_locks where locktype = 'advisory' and granted and database =
@@ -1479,32 +1552,56 @@ async def _made(witness: Any, names: list[str]) -> list[str]:
     return [str(row["tablename"]) for row in rows]
 
 
-async def _all_stand_or_end(witness: Any, steps: Any, gate: Any) -> None:
-    """Open the gate when each of three workers stands there, or has gone on without waiting."""
-    asked: dict[int, set[Any]] = {}
-    ended, ending = 0, asyncio.create_task(steps.next())
+async def _all_stand_or_end(witness: Any, steps: Any, gates: list[Any]) -> int:
+    """Open one gate after the other, each when no worker can go on; with how many keys they lock.
 
-    def counted(found: list[Any]) -> bool:
-        for backend in found:
-            if _ASKS.search(backend.query):
-                asked.setdefault(backend.pid, set()).add(backend.asked_at)
-        # Whoever asks for a lock again and again, and never waits for it, stands there too.
-        again = {pid for pid, moments in asked.items() if len(moments) > 2}
-        standing = again | {b.pid for b in found if b.waits_for == "Lock"}
-        return ending.done() or len(standing) + ended >= 3
-
+    The first holds the one who makes a table, the second holds it before its commit. What another
+    one does meanwhile shows whether the first is alone until it has committed.
+    """
+    keys, ended, ending = 0, 0, asyncio.create_task(steps.next())
     try:
-        while ended < 2:
-            await witness.see(counted)
-            if not ending.done():
-                await gate.open()
+        while ended < 3:
+            if gates and await _standing(witness, ending, 3 - ended):
+                keys = max(keys, len(await witness.fetch(_KEYS)))
+                await gates.pop(0).open()
+                continue
             ended = int(await ending)
-            if ended < 2:
+            if ended < 3:
                 ending = asyncio.create_task(steps.next())
     finally:
         ending.cancel()
+    return keys
 
 
+async def _standing(witness: Any, ending: Any, at_least: int) -> bool:
+    """Wait until so many stand, or until one more has ended."""
+    asked: dict[int, set[Any]] = {}
+    before: set[int] = set()
+    while not ending.done():
+        found = await witness.backends()
+        rows = await witness.fetch(_BLOCKED, [backend.pid for backend in found])
+        blocked = {row["pid"] for row in rows}
+        if blocked != before:  # one may have let another go while we looked from this one to that
+            asked, before = {}, blocked
+            continue
+        # Whoever asks for a lock again and again, and never waits for it, stands there too.
+        for backend in found:
+            if _ASKS.search(backend.query):
+                asked.setdefault(backend.pid, set()).add(backend.asked_at)
+        again = {pid for pid, moments in asked.items() if len(moments) > 2}
+        if len(blocked | again) >= at_least:
+            return True
+        await asyncio.sleep(0.005)
+    return False
+
+
+_BLOCKED = """
+    select pid from unnest($1::int[]) pid where cardinality(pg_catalog.pg_blocking_pids(pid)) > 0
+"""
+_KEYS = """
+    select distinct classid, objid, objsubid from pg_catalog.pg_locks where locktype = 'advisory'
+    and database = (select oid from pg_catalog.pg_database where datname = current_database())
+"""
 _ASKS = re.compile(r"try_advisory|nowait", re.IGNORECASE)
 
 

@@ -249,14 +249,6 @@ WRONG = {
         from sqlalchemy import text
         async def prepare(engine, metadata):
             async with engine.begin() as conn:
-                await conn.execute(text(
-                    "select pg_advisory_xact_lock(pg_backend_pid())"))
-                await conn.run_sync(metadata.create_all)
-        """,
-        """
-        from sqlalchemy import text
-        async def prepare(engine, metadata):
-            async with engine.begin() as conn:
                 if await conn.scalar(text("select pg_try_advisory_xact_lock(1)")):
                     await conn.run_sync(metadata.create_all)
         """,
@@ -270,6 +262,45 @@ WRONG = {
             ("await conn.run_sync(metadata.create_all)", "await conn.run_sync(metadata.drop_all)"),
         ),
         _but(_RETRY, ("raise\n", "return\n")),
+        """
+        from sqlalchemy import text
+        async def prepare(engine, metadata):
+            async with engine.begin() as conn:
+                await conn.execute(text("select pg_advisory_lock(1851)"))
+                try:
+                    await conn.run_sync(metadata.create_all)
+                finally:
+                    await conn.execute(text("select pg_advisory_unlock(1851)"))
+        """,
+        """
+        import asyncio
+        from sqlalchemy import text
+        async def prepare(engine, metadata):
+            async with engine.begin() as conn:
+                while not await conn.scalar(text("select pg_try_advisory_lock(1851)")):
+                    await asyncio.sleep(0.01)
+                await conn.run_sync(metadata.create_all)
+                await conn.execute(text("select pg_advisory_unlock_all()"))
+        """,
+        """
+        from sqlalchemy import text
+        async def prepare(engine, metadata):
+            async with engine.connect() as guard:
+                await guard.execute(text("select pg_advisory_xact_lock(99)"))
+                async with engine.begin() as conn:
+                    await conn.run_sync(metadata.create_all)
+                    await guard.rollback()
+        """,
+        """
+        import fcntl, tempfile
+        from pathlib import Path
+        async def prepare(engine, metadata):
+            with Path(tempfile.gettempdir(), 'tables.lock').open('w') as turn:
+                fcntl.flock(turn, fcntl.LOCK_EX)
+                async with engine.begin() as conn:
+                    await conn.run_sync(metadata.create_all)
+        """,
+        _but(_ONCE, ("19250814", "{abs(hash(('skerry', 7)))}"), ('text("', 'text(f"')),
         """
         from sqlalchemy import inspect, text
         async def prepare(engine, metadata):
