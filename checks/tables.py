@@ -137,9 +137,14 @@ lesson = Lesson(
         "and reading them again would need an await. `expire_on_commit=False`.",
         "TAB-58": "A host had cut the resting connections, and the next request failed. "
         "`pool_pre_ping=True` asks first.",
-        "TAB-59": "A connection rested for more than five minutes and was used again. "
-        "`pool_recycle`, below what the host allows.",
+        "TAB-59": "A connection rested for almost five minutes and was used again. "
+        "`pool_recycle`, below what the host allows: a statement takes time, too.",
         "TAB-60": "A request was over, and its connection was not given back.",
+        "TAB-61": "An error of a route comes out of the `yield`. Undo what is not committed, and "
+        "let the error pass on: `raise`. `async with` around the `yield` does both.",
+        "TAB-62": "What a program prints is kept in logs, and many can read those. "
+        "`print(engine.url)` writes three stars in place of the password; the text of "
+        "`DATABASE_URL`, and `hide_password=False`, do not.",
     },
 )
 
@@ -631,6 +636,7 @@ async def inspect_hull(drift: Any, url: str, names: list[str]) -> AsyncIterator[
         Column("name", Text, nullable=False),
         Column("code", String(6), nullable=False),
         Column("berth", Integer),
+        Column("crane_id", Integer, key="crane"),
     )
     Table(
         trip,
@@ -804,7 +810,7 @@ _DRIFT_SQL = """
                     (
                         "                indexes = {i",
                         """                found |= {f'{table.name}.{name}' for name in columns
-                          if name not in table.columns}
+                          if name not in {c.name for c in table.columns}}
                 indexes = {i""",
                     ),
                 ),
@@ -1609,9 +1615,9 @@ _ASKS = re.compile(r"try_advisory|nowait", re.IGNORECASE)
 
 
 async def two_days(
-    make_lifespan: Any, url: str, away: str, names: list[str], storm: str
+    make_lifespan: Any, url: str, bad: list[str], names: list[str], storm: str
 ) -> AsyncIterator[Any]:
-    """An application starts and stops; one ends in a storm; one starts while Postgres is away."""
+    """An application starts and stops; one ends in a storm; two cannot start."""
     import asyncio
     from types import SimpleNamespace
 
@@ -1665,11 +1671,12 @@ async def two_days(
     await asyncio.wait({serving})
     ready.cancel()
     yield opened.left
-    try:
-        async with make_lifespan(away, metadata)(app()):
-            yield "ready"
-    except Exception as error:
-        yield type(error).__name__
+    for url in bad:
+        try:
+            async with make_lifespan(url, metadata)(app()):
+                yield "ready"
+        except Exception as error:
+            yield [type(error).__name__, opened.left]
 
 
 _LIFESPAN = """
@@ -1690,10 +1697,16 @@ _LIFESPAN_CLASS = """
     class Lifespan:
         def __init__(self, url, metadata, app):
             self.engine, self.metadata, self.app = create_async_engine(url), metadata, app
-        async def __aenter__(self):
+        async def start(self):
             async with self.engine.begin() as conn:
                 await conn.run_sync(self.metadata.create_all)
             self.app.state.engine = self.engine
+        async def __aenter__(self):
+            try:
+                await self.start()
+            except BaseException:
+                await self.__aexit__(None)
+                raise
         async def __aexit__(self, *error):
             await self.engine.dispose()
     def make_lifespan(url, metadata):
@@ -1870,10 +1883,8 @@ async def lifespan(trial: Trial) -> None:
     url, storm = draw.choice([trial.lab.url, trial.lab.psycopg_url]), draw.word()
     with closed_port() as port:
         away = re.sub(r"@[^/]+/", f"@127.0.0.1:{port}/", url)
-        before, steps = (
-            await witness.logins(),
-            trial.subject.steps(two_days, url, away, names, storm),
-        )
+        before, bad = await witness.logins(), [away, trial.lab.app_url]
+        steps = trial.subject.steps(two_days, url, bad, names, storm)
         await steps.next()
         early = await _made(witness, names) or await witness.logins() - before
         expect(not early, "TAB-41")
@@ -1889,10 +1900,16 @@ async def lifespan(trial: Trial) -> None:
         expect(not left and not await witness.emptied(), "TAB-44")
         expect(not await steps.next() and not await witness.emptied(), "TAB-44", _CANCELLED)
         expect(await steps.next() != "ready", "TAB-43")
+        await witness.execute(f"drop table {', '.join(names)}")
+        refused = await steps.next()
+        expect(refused != "ready", "TAB-43", _REFUSED)
+        expect(not refused[1] and not await witness.emptied(), "TAB-44", _LEFT_AT_START)
 
 
 _NO_TABLES = "The application was ready, and Postgres had not all of its tables."
 _CANCELLED = "The application was cancelled, as Ctrl-C does, and a connection stayed open."
+_REFUSED = "Postgres refused to make the tables, and the application said that it was ready."
+_LEFT_AT_START = "Postgres refused to make the tables, the start failed, and a connection stayed."
 _NO_ENGINE = "A request with `app.state.engine` stored nothing in that database."
 
 
@@ -1913,11 +1930,12 @@ async def in_service(
     import linecache
     import sys
     import types
-    from contextlib import suppress
+    from contextlib import redirect_stderr, redirect_stdout, suppress
     from importlib import import_module
+    from io import StringIO
     from textwrap import dedent
 
-    from sqlalchemy import text
+    from sqlalchemy import make_url, text
     from sqlmodel import Field, SQLModel
 
     from engineroom.exercises.tools import Worker, let_pass, place
@@ -1949,7 +1967,12 @@ async def in_service(
             worker = Worker(work)
             yield await worker.result()
             worker.end()
-    with place({}, {"DATABASE_URL": host_urls[1]}):
+    printed = StringIO()
+    with (
+        place({}, {"DATABASE_URL": host_urls[1]}),
+        redirect_stdout(printed),
+        redirect_stderr(printed),
+    ):
         module = load()
         async with module.engine.connect():
             yield None
@@ -1977,7 +2000,16 @@ async def in_service(
             await anext(request, None)
         pool = module.engine.pool
         yield pool.checkedout() if hasattr(pool, "checkedout") else 0
-        for rest in (0, 301):
+        requests, said = [module.get_session()], ""
+        session = await anext(requests[0])
+        session.add(Booking(passenger=passengers[1]))
+        await session.flush()
+        try:
+            await requests[0].athrow(RuntimeError(passengers[1]))
+        except Exception as error:
+            said = str(error)
+        yield said
+        for rest in (0, 299):
             await let_pass(rest)
             requests = [module.get_session() for _ in passengers]
             for request in requests:
@@ -1988,6 +2020,7 @@ async def in_service(
         await module.create_db_and_tables()
         yield None
         await module.engine.dispose()
+    yield str(make_url(host_urls[1]).password) in printed.getvalue()
 
 
 _FILE = """
@@ -2234,15 +2267,64 @@ _FILE_BARE = """
         Slip(
             "no_recycle",
             "TAB-59",
-            "After five minutes of rest the old connection was used again: Postgres saw no "
-            "new one.",
+            "When five minutes were almost over, the old connection was used again: Postgres saw "
+            "no new one.",
             (
                 _but(_FILE, (", pool_recycle=280", "")),
                 _but(_FILE_LAZY, ("pool_recycle=240", "pool_recycle=1800")),
             ),
         ),
+        Slip(
+            "hushed",
+            "TAB-61",
+            "A route failed with an error, and `get_session` did not let it pass on.",
+            (
+                _but(
+                    _FILE,
+                    (
+                        "        yield session\n",
+                        """        try:
+                yield session
+            except Exception:
+                await session.rollback()
+""",
+                    ),
+                ),
+                _but(_FILE_LAZY, ("                raise\n", "                return\n")),
+            ),
+        ),
+        Slip(
+            "password",
+            "TAB-62",
+            "The file printed the URL, with its password.",
+            (
+                _but(
+                    _FILE,
+                    (
+                        "    engine = create",
+                        "    print('ready:', os.environ['DATABASE_URL'])\n    engine = create",
+                    ),
+                ),
+                _but(
+                    _FILE_LAZY,
+                    (
+                        "        async def create_db_and_tables():\n",
+                        """        async def create_db_and_tables():
+            import logging
+            logging.basicConfig(level="INFO")
+            logging.info("making tables, %s", engine.url.render_as_string(False))
+""",
+                    ),
+                ),
+            ),
+        ),
     ),
-    right=(_FILE, _FILE_LAZY, _FILE_BARE),
+    right=(
+        _FILE,
+        _FILE_LAZY,
+        _FILE_BARE,
+        _but(_FILE, ("    engine = create", "    print(url)\n    engine = create"), ("280", "299")),
+    ),
 )
 async def database_file(trial: Trial) -> None:
     witness, draw, before = trial.witness, trial.draw, await trial.witness.logins()
@@ -2265,16 +2347,20 @@ async def database_file(trial: Trial) -> None:
     expect(read.ok and read.value == passengers[0], "TAB-57")
     out, backends = await steps.next(), await witness.backends()
     expect(not out and not any(b.in_transaction for b in backends), "TAB-60", _NOT_BACK)
+    expect(await steps.next() == passengers[1], "TAB-61")
+    expect(await _rows(witness, table) == stored, "TAB-61", _STORED)
     await witness.cut()
     expect((await steps.outcome()).ok, "TAB-58")
     rested = await witness.logins()
     expect((await steps.outcome()).ok and await witness.logins() > rested, "TAB-59")
     again, stored = await steps.outcome(), await _rows(witness, table)
     expect(again.ok and len(stored) == 1, "TAB-54", _NOT_AGAIN)
+    expect(not await steps.next(), "TAB-62")
 
 
 _SCHEMES = ("postgresql", "postgres")
 _SCHEME = re.compile(r"NoSuchModuleError|InvalidRequestError|ArgumentError|psycopg2")
 _UNUSABLE = "The file could not be used as it stands: "
 _NOT_AGAIN = "At the next start `create_db_and_tables()` failed, or the bookings were gone."
+_STORED = "A route failed, and what it had not committed was stored all the same."
 _NOT_BACK = "Both requests were over, and a connection had not been given back."

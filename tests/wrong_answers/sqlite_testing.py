@@ -11,6 +11,19 @@ _KEYS = """
 WRONG = {
     "sqlite_testing.fresh_db": [
         """
+        import uuid
+        from sqlalchemy import event
+        def fresh_db(folder):
+            engine = create_async_engine(
+                f"sqlite+aiosqlite:///{folder}/{uuid.uuid4().hex}.db", pool_size=1, max_overflow=0)
+            @event.listens_for(engine.sync_engine, "connect")
+            def enforce_keys(connection, record):
+                cursor = connection.cursor()
+                cursor.execute("pragma foreign_keys = on")
+                cursor.close()
+            return engine
+        """,
+        """
         from sqlalchemy import event
         def fresh_db(folder):
             (folder / 'desk.db').unlink(missing_ok=True)

@@ -15,7 +15,7 @@ _DRIFT, _ALEMBIC, _SQL = tables.drift.right
 _LOAD, _LOADER, _ = tables.off_the_loop.right
 _ONCE, _RETRY, *_ = tables.once_only.right
 _LIFESPAN, _LIFESPAN_CLASS, _ = tables.lifespan.right
-_FILE, _LAZY, _BARE = tables.database_file.right
+_FILE, _LAZY, _BARE, _ = tables.database_file.right
 
 WRONG = {
     "tables.models": [
@@ -58,6 +58,11 @@ WRONG = {
         """,
     ],
     "tables.drift": [
+        _but(
+            _DRIFT,
+            ("columns.get(column.name)", "columns.get(column.key)"),
+            ("{table.name}.{column.name}", "{table.name}.{column.key}"),
+        ),
         _but(
             _DRIFT,
             (
@@ -318,6 +323,33 @@ WRONG = {
         def make_lifespan(url, metadata):
             @asynccontextmanager
             async def lifespan(app):
+                app.state.engine = create_async_engine(url)
+                async with app.state.engine.begin() as conn:
+                    await conn.run_sync(metadata.create_all)
+                try:
+                    yield
+                finally:
+                    await app.state.engine.dispose()
+            return lifespan
+        """,
+        """
+        class Lifespan:
+            def __init__(self, url, metadata, app):
+                self.engine, self.metadata, self.app = create_async_engine(url), metadata, app
+            async def __aenter__(self):
+                async with self.engine.begin() as conn:
+                    await conn.run_sync(self.metadata.create_all)
+                self.app.state.engine = self.engine
+            async def __aexit__(self, *error):
+                await self.engine.dispose()
+        def make_lifespan(url, metadata):
+            return lambda app: Lifespan(url, metadata, app)
+        """,
+        """
+        from contextlib import asynccontextmanager
+        def make_lifespan(url, metadata):
+            @asynccontextmanager
+            async def lifespan(app):
                 engine = create_async_engine(url)
                 try:
                     async with engine.begin() as conn:
@@ -390,7 +422,7 @@ WRONG = {
                 "        await conn.run_sync(SQLModel.metadata.create_all)",
                 (
                     "        await conn.run_sync(SQLModel.metadata.drop_all)\n"
-                    "            await conn.run_sync(SQLModel.metadata.create_all)"
+                    "        await conn.run_sync(SQLModel.metadata.create_all)"
                 ),
             ),
         ),
@@ -414,6 +446,40 @@ WRONG = {
         _but(_FILE, ('postgresql+asyncpg")', 'postgresql+psycopg2")')),
         _but(_FILE, ("pool_pre_ping=True, pool_recycle=280", "")),
         _but(_FILE, ("pool_recycle=280", "pool_recycle=3600")),
+        _but(_FILE, ("pool_recycle=280", "pool_recycle=300")),
+        _but(
+            _FILE,
+            (
+                "        yield session\n",
+                """        try:
+            yield session
+        finally:
+            await session.commit()
+""",
+            ),
+        ),
+        _but(
+            _FILE,
+            (
+                "        yield session\n",
+                """        try:
+            yield session
+        except Exception as error:
+            raise RuntimeError('database error') from error
+""",
+            ),
+        ),
+        _but(_FILE, ("engine = create", "print('using', str(os.environ))\nengine = create")),
+        _but(
+            _FILE,
+            (
+                "engine = create",
+                """import logging
+logging.basicConfig(level=logging.INFO)
+logging.info('using %s', url.render_as_string(hide_password=False))
+engine = create""",
+            ),
+        ),
         _but(_FILE, ("await conn.run_sync(SQLModel.metadata.create_all)", "pass")),
         _but(
             _FILE,
