@@ -107,6 +107,9 @@ lesson = Lesson(
         "pool keeps connections. The next worker waits for ever. `pg_advisory_xact_lock` ends with "
         "the transaction. See `pg_locks`, `locktype = 'advisory'`.",
         "TAB-36": "A starter failed, or did not make the tables, although nobody was in its way.",
+        "TAB-37": "A lock is known by its number, and your workers came with different ones. "
+        "`hash()` of a text is another number in each process; a process's own number is, too. "
+        "Write a number down, or let Postgres reckon: `hashtext('tables')`.",
         "TAB-41": "Something was sent to Postgres before the application started. Importing a "
         "module, and making the lifespan, should connect to nobody.",
         "TAB-42": "The application had stopped, and connections stayed open. What stands after "
@@ -134,9 +137,14 @@ lesson = Lesson(
         "and reading them again would need an await. `expire_on_commit=False`.",
         "TAB-58": "A host had cut the resting connections, and the next request failed. "
         "`pool_pre_ping=True` asks first.",
-        "TAB-59": "A connection rested for more than five minutes and was used again. "
-        "`pool_recycle`, below what the host allows.",
+        "TAB-59": "A connection rested for almost five minutes and was used again. "
+        "`pool_recycle`, below what the host allows: a statement takes time, too.",
         "TAB-60": "A request was over, and its connection was not given back.",
+        "TAB-61": "An error of a route comes out of the `yield`. Undo what is not committed, and "
+        "let the error pass on: `raise`. `async with` around the `yield` does both.",
+        "TAB-62": "What a program prints is kept in logs, and many can read those. "
+        "`print(engine.url)` writes three stars in place of the password; the text of "
+        "`DATABASE_URL`, and `hide_password=False`, do not.",
     },
 )
 
@@ -628,6 +636,7 @@ async def inspect_hull(drift: Any, url: str, names: list[str]) -> AsyncIterator[
         Column("name", Text, nullable=False),
         Column("code", String(6), nullable=False),
         Column("berth", Integer),
+        Column("crane_id", Integer, key="crane"),
     )
     Table(
         trip,
@@ -801,7 +810,7 @@ _DRIFT_SQL = """
                     (
                         "                indexes = {i",
                         """                found |= {f'{table.name}.{name}' for name in columns
-                          if name not in table.columns}
+                          if name not in {c.name for c in table.columns}}
                 indexes = {i""",
                     ),
                 ),
@@ -1174,16 +1183,38 @@ async def three_workers(
 ) -> AsyncIterator[Any]:
     """One worker alone; three at once, the first with one table only; one without any right."""
     import asyncio
-    import time
+    import builtins
+    import os
+    import sys
+    from contextlib import suppress
+    from functools import partial
 
     from sqlalchemy import Column, ForeignKey, Integer, MetaData, Table, event
+    from sqlalchemy.exc import DBAPIError
     from sqlalchemy.ext.asyncio import create_async_engine
 
     from engineroom.exercises.tools import Attempts, Worker, turns
 
     kept = []  # a worker's engine lives as long as the worker
+    ours = os.getpid()
+    has_made = "select 1 from pg_locks where pid = pg_backend_pid() and relation = 'gate'::regclass"
 
-    async def start(url: str, names: list[str], commits_in: float = 0) -> None:
+    def to_commit(connection: Any) -> None:
+        # Who has made a table goes on to its commit through a gate of its own.
+        with suppress(DBAPIError):  # a transaction that has failed already
+            if connection.exec_driver_sql(has_made).scalar():
+                connection.exec_driver_sql("select from commits")
+
+    def seeded(original: Any, value: Any) -> Any:
+        # A worker that is forked has its parent's seed, and one on another machine has its own.
+        parts = value if isinstance(value, tuple) else (value,)
+        library = sys._getframe(1).f_globals.get("__spec__") is not None
+        known = library or all(isinstance(part, (int, float)) for part in parts)
+        return original(value) if known else original((original(value), os.getpid()))
+
+    async def start(url: str, names: list[str]) -> None:
+        if os.getpid() != ours:
+            builtins.hash = partial(seeded, hash)
         metadata = MetaData()
         Table("gate", metadata, Column("n", Integer, primary_key=True))
         for name in names:
@@ -1191,21 +1222,20 @@ async def three_workers(
             key = Column("id", Integer, primary_key=True, autoincrement=False)
             Table(name, metadata, key, Column("gate", ForeignKey("gate.n")))
         kept.append(create_async_engine(url))
-        # Nobody may rely on a commit that comes at once.
-        event.listen(kept[-1].sync_engine, "commit", lambda connection: time.sleep(commits_in))
+        event.listen(kept[-1].sync_engine, "commit", to_commit)
         await prepare(kept[-1], metadata)
 
     workers = [Worker(lambda: start(url, names))]
     yield await workers[0].result()
     workers[0].end()
-    workers = [Worker(lambda: start(url, names[:1], 0.2))]
+    workers = [Worker(lambda: start(url, names[:1]))]
     yield None
-    workers += [Worker(lambda: start(url, names, 0.2)) for _ in range(2)]
+    workers += [Worker(lambda: start(url, names)) for _ in range(2)]
     results = [asyncio.ensure_future(worker.result()) for worker in workers]
-    left = set(results[1:])
+    left = set(results)
     while left:
         _, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
-        yield 2 - len(left)
+        yield 3 - len(left)
     yield [await result for result in results]
     for worker in workers:
         worker.end()
@@ -1238,6 +1268,7 @@ _NAIVE_START = """
     kind="coroutine function",
     points=5,
     measures=("tables.start",),
+    seconds=25,
     task="Write `prepare(engine, metadata)`: afterwards all tables are there, however many workers "
     "start at once. Where Postgres refuses for another reason, it raises.",
     hints=(
@@ -1325,6 +1356,23 @@ _NAIVE_START = """
                         finally:
                             self.turn.release()
                 prepare = Once()
+                """,
+            ),
+        ),
+        Slip(
+            "other_keys",
+            "TAB-37",
+            "A worker crashed: each took a lock, and not the same one. Their numbers differ from "
+            "process to process.",
+            (
+                _but(_ONCE, ("19250814", "{hash('tables') % 2**31}"), ('text("', 'text(f"')),
+                """
+                from sqlalchemy import text
+                async def prepare(engine, metadata):
+                    async with engine.begin() as conn:
+                        await conn.execute(text(
+                            "select pg_advisory_xact_lock(pg_backend_pid())"))
+                        await conn.run_sync(metadata.create_all)
                 """,
             ),
         ),
@@ -1420,6 +1468,25 @@ _NAIVE_START = """
         prepare = partial(wait_and_make, 'skerry')
         """,
         """
+        import asyncio
+        from sqlalchemy import text
+        from sqlalchemy.exc import DBAPIError
+        async def prepare(engine, metadata):
+            for _ in range(200):
+                try:
+                    async with engine.begin() as conn:
+                        await conn.execute(text("set local lock_timeout = '100ms'"))
+                        await conn.execute(text(
+                            f"select pg_advisory_xact_lock({hash((3, 4)) % 1000})"))
+                        await conn.execute(text("set local lock_timeout = 0"))
+                        await conn.run_sync(metadata.create_all)
+                    return
+                except DBAPIError as error:
+                    if getattr(error.orig, "sqlstate", "") != "55P03":
+                        raise
+                await asyncio.sleep(0.05)
+        """,
+        """
         import asyncpg
         async def prepare(engine, metadata):
             url = engine.url.set(drivername='postgresql').render_as_string(hide_password=False)
@@ -1436,7 +1503,7 @@ _NAIVE_START = """
 async def once_only(trial: Trial) -> None:
     witness, draw, lab = trial.witness, trial.draw, trial.lab
     names = sorted({draw.word() for _ in range(9)})[:3]
-    await witness.execute("create table gate (n int primary key)")
+    await witness.execute("create table gate (n int primary key); create table commits ()")
     urls = draw.choice([(lab.url, lab.app_url), (lab.psycopg_url, lab.app_url)])
     steps = trial.subject.steps(three_workers, *urls, names)
     said = await steps.next()
@@ -1444,10 +1511,15 @@ async def once_only(trial: Trial) -> None:
     expect(await _made(witness, names) == names, "TAB-36", "A worker alone made not all tables.")
     expect(not await witness.fetch(_ADVISORY), "TAB-35")
     await witness.execute(f"drop table {', '.join(names)}")
-    async with witness.gate() as gate:
+    async with witness.gate("commits") as commits, witness.gate() as gate:
         await steps.next()
         await gate.reached(1)
-        await _all_stand_or_end(witness, steps, gate)
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                keys = await _all_stand_or_end(witness, steps, [gate, commits])
+        except TimeoutError:
+            expect(not await witness.fetch(_ADVISORY), "TAB-35", _STUCK)
+            expect(False, "TAB-33", _ELSEWHERE)
     results = await steps.next()
     made, refused = await _made(witness, names), await steps.next()
     kept = await witness.fetch(_ADVISORY)
@@ -1455,6 +1527,7 @@ async def once_only(trial: Trial) -> None:
     if crashed and not any("already exists" in said or "_index" in said for said in crashed):
         expect(False, "TAB-36", f"A worker failed: {crashed[0][:200]}")
     expect(not any("IF NOT EXISTS" in said for said in crashed), "TAB-32")
+    expect(not crashed or keys < 2, "TAB-37")
     expect(not crashed or await steps.next("in one process") == 2, "TAB-33")
     expect(not crashed, "TAB-31")
     expect(made == names, "TAB-34")
@@ -1462,6 +1535,12 @@ async def once_only(trial: Trial) -> None:
     expect(not kept, "TAB-35", "Postgres refused the tables, and afterwards a lock was still held.")
 
 
+_PATIENCE = 10.0  # all of it takes a third of a second
+_STUCK = (
+    "Three workers started, and one that has come to its end still has the lock, so another waits "
+    "for ever. Perhaps it failed: who unlocks before the commit lets the next one in too early."
+)
+_ELSEWHERE = "Three workers started, and some wait for ever: for what, Postgres does not know."
 _NO_RIGHT = "A role that may make no table was told that all is well."
 _ADVISORY = """
     select 1 from pg_catalog.pg_locks where locktype = 'advisory' and granted and database =
@@ -1479,32 +1558,58 @@ async def _made(witness: Any, names: list[str]) -> list[str]:
     return [str(row["tablename"]) for row in rows]
 
 
-async def _all_stand_or_end(witness: Any, steps: Any, gate: Any) -> None:
-    """Open the gate when each of three workers stands there, or has gone on without waiting."""
-    asked: dict[int, set[Any]] = {}
-    ended, ending = 0, asyncio.create_task(steps.next())
+async def _all_stand_or_end(witness: Any, steps: Any, gates: list[Any]) -> int:
+    """Open one gate after the other, each when no worker can go on; with how many keys they lock.
 
-    def counted(found: list[Any]) -> bool:
-        for backend in found:
-            if _ASKS.search(backend.query):
-                asked.setdefault(backend.pid, set()).add(backend.asked_at)
-        # Whoever asks for a lock again and again, and never waits for it, stands there too.
-        again = {pid for pid, moments in asked.items() if len(moments) > 2}
-        standing = again | {b.pid for b in found if b.waits_for == "Lock"}
-        return ending.done() or len(standing) + ended >= 3
-
+    The first holds the one who makes a table, the second holds it before its commit. What another
+    one does meanwhile shows whether the first is alone until it has committed.
+    """
+    keys, ended, ending = 0, 0, asyncio.create_task(steps.next())
     try:
-        while ended < 2:
-            await witness.see(counted)
-            if not ending.done():
-                await gate.open()
+        while ended < 3:
+            if gates and await _standing(witness, ending, 3 - ended):
+                keys = max(keys, len(await witness.fetch(_KEYS)))
+                await gates.pop(0).open()
+                continue
             ended = int(await ending)
-            if ended < 2:
+            if ended < 3:
                 ending = asyncio.create_task(steps.next())
     finally:
         ending.cancel()
+    return keys
 
 
+async def _standing(witness: Any, ending: Any, at_least: int) -> bool:
+    """Wait until so many stand, or until one more has ended."""
+    asked: dict[int, set[Any]] = {}
+    before: set[int] = set()
+    while not ending.done():
+        found = await witness.backends()
+        rows = await witness.fetch(_BLOCKED, [backend.pid for backend in found])
+        blocked = {row["pid"] for row in rows}
+        if blocked != before:  # one may have let another go while we looked from this one to that
+            asked, before = {}, blocked
+            continue
+        # Whoever asks for a lock again and again, and never waits for it, stands there too: it
+        # has asked twice since the last of the others came, so the first time it was refused.
+        since = max((b.asked_at for b in found if b.pid in blocked), default=None)
+        for backend in found:
+            if since and _ASKS.search(backend.query) and backend.asked_at > since:
+                asked.setdefault(backend.pid, set()).add(backend.asked_at)
+        again = {pid for pid, moments in asked.items() if len(moments) > 1}
+        if len(blocked | again) >= at_least:
+            return True
+        await asyncio.sleep(0.002)
+    return False
+
+
+_BLOCKED = """
+    select pid from unnest($1::int[]) pid where cardinality(pg_catalog.pg_blocking_pids(pid)) > 0
+"""
+_KEYS = """
+    select distinct classid, objid, objsubid from pg_catalog.pg_locks where locktype = 'advisory'
+    and database = (select oid from pg_catalog.pg_database where datname = current_database())
+"""
 _ASKS = re.compile(r"try_advisory|nowait", re.IGNORECASE)
 
 
@@ -1512,9 +1617,9 @@ _ASKS = re.compile(r"try_advisory|nowait", re.IGNORECASE)
 
 
 async def two_days(
-    make_lifespan: Any, url: str, away: str, names: list[str], storm: str
+    make_lifespan: Any, url: str, bad: list[str], names: list[str], storm: str
 ) -> AsyncIterator[Any]:
-    """An application starts and stops; one ends in a storm; one starts while Postgres is away."""
+    """An application starts and stops; one ends in a storm; two cannot start."""
     import asyncio
     from types import SimpleNamespace
 
@@ -1568,11 +1673,12 @@ async def two_days(
     await asyncio.wait({serving})
     ready.cancel()
     yield opened.left
-    try:
-        async with make_lifespan(away, metadata)(app()):
-            yield "ready"
-    except Exception as error:
-        yield type(error).__name__
+    for url in bad:
+        try:
+            async with make_lifespan(url, metadata)(app()):
+                yield "ready"
+        except Exception as error:
+            yield [type(error).__name__, opened.left]
 
 
 _LIFESPAN = """
@@ -1593,10 +1699,16 @@ _LIFESPAN_CLASS = """
     class Lifespan:
         def __init__(self, url, metadata, app):
             self.engine, self.metadata, self.app = create_async_engine(url), metadata, app
-        async def __aenter__(self):
+        async def start(self):
             async with self.engine.begin() as conn:
                 await conn.run_sync(self.metadata.create_all)
             self.app.state.engine = self.engine
+        async def __aenter__(self):
+            try:
+                await self.start()
+            except BaseException:
+                await self.__aexit__(None)
+                raise
         async def __aexit__(self, *error):
             await self.engine.dispose()
     def make_lifespan(url, metadata):
@@ -1773,10 +1885,8 @@ async def lifespan(trial: Trial) -> None:
     url, storm = draw.choice([trial.lab.url, trial.lab.psycopg_url]), draw.word()
     with closed_port() as port:
         away = re.sub(r"@[^/]+/", f"@127.0.0.1:{port}/", url)
-        before, steps = (
-            await witness.logins(),
-            trial.subject.steps(two_days, url, away, names, storm),
-        )
+        before, bad = await witness.logins(), [away, trial.lab.app_url]
+        steps = trial.subject.steps(two_days, url, bad, names, storm)
         await steps.next()
         early = await _made(witness, names) or await witness.logins() - before
         expect(not early, "TAB-41")
@@ -1792,10 +1902,16 @@ async def lifespan(trial: Trial) -> None:
         expect(not left and not await witness.emptied(), "TAB-44")
         expect(not await steps.next() and not await witness.emptied(), "TAB-44", _CANCELLED)
         expect(await steps.next() != "ready", "TAB-43")
+        await witness.execute(f"drop table {', '.join(names)}")
+        refused = await steps.next()
+        expect(refused != "ready", "TAB-43", _REFUSED)
+        expect(not refused[1] and not await witness.emptied(), "TAB-44", _LEFT_AT_START)
 
 
 _NO_TABLES = "The application was ready, and Postgres had not all of its tables."
 _CANCELLED = "The application was cancelled, as Ctrl-C does, and a connection stayed open."
+_REFUSED = "Postgres refused to make the tables, and the application said that it was ready."
+_LEFT_AT_START = "Postgres refused to make the tables, the start failed, and a connection stayed."
 _NO_ENGINE = "A request with `app.state.engine` stored nothing in that database."
 
 
@@ -1816,11 +1932,12 @@ async def in_service(
     import linecache
     import sys
     import types
-    from contextlib import suppress
+    from contextlib import redirect_stderr, redirect_stdout, suppress
     from importlib import import_module
+    from io import StringIO
     from textwrap import dedent
 
-    from sqlalchemy import text
+    from sqlalchemy import make_url, text
     from sqlmodel import Field, SQLModel
 
     from engineroom.exercises.tools import Worker, let_pass, place
@@ -1852,7 +1969,12 @@ async def in_service(
             worker = Worker(work)
             yield await worker.result()
             worker.end()
-    with place({}, {"DATABASE_URL": host_urls[1]}):
+    printed = StringIO()
+    with (
+        place({}, {"DATABASE_URL": host_urls[1]}),
+        redirect_stdout(printed),
+        redirect_stderr(printed),
+    ):
         module = load()
         async with module.engine.connect():
             yield None
@@ -1880,7 +2002,16 @@ async def in_service(
             await anext(request, None)
         pool = module.engine.pool
         yield pool.checkedout() if hasattr(pool, "checkedout") else 0
-        for rest in (0, 301):
+        requests, said = [module.get_session()], ""
+        session = await anext(requests[0])
+        session.add(Booking(passenger=passengers[1]))
+        await session.flush()
+        try:
+            await requests[0].athrow(RuntimeError(passengers[1]))
+        except Exception as error:
+            said = str(error)
+        yield said
+        for rest in (0, 299):
             await let_pass(rest)
             requests = [module.get_session() for _ in passengers]
             for request in requests:
@@ -1891,6 +2022,7 @@ async def in_service(
         await module.create_db_and_tables()
         yield None
         await module.engine.dispose()
+    yield str(make_url(host_urls[1]).password) in printed.getvalue()
 
 
 _FILE = """
@@ -2137,15 +2269,64 @@ _FILE_BARE = """
         Slip(
             "no_recycle",
             "TAB-59",
-            "After five minutes of rest the old connection was used again: Postgres saw no "
-            "new one.",
+            "When five minutes were almost over, the old connection was used again: Postgres saw "
+            "no new one.",
             (
                 _but(_FILE, (", pool_recycle=280", "")),
                 _but(_FILE_LAZY, ("pool_recycle=240", "pool_recycle=1800")),
             ),
         ),
+        Slip(
+            "hushed",
+            "TAB-61",
+            "A route failed with an error, and `get_session` did not let it pass on.",
+            (
+                _but(
+                    _FILE,
+                    (
+                        "        yield session\n",
+                        """        try:
+                yield session
+            except Exception:
+                await session.rollback()
+""",
+                    ),
+                ),
+                _but(_FILE_LAZY, ("                raise\n", "                return\n")),
+            ),
+        ),
+        Slip(
+            "password",
+            "TAB-62",
+            "The file printed the URL, with its password.",
+            (
+                _but(
+                    _FILE,
+                    (
+                        "    engine = create",
+                        "    print('ready:', os.environ['DATABASE_URL'])\n    engine = create",
+                    ),
+                ),
+                _but(
+                    _FILE_LAZY,
+                    (
+                        "        async def create_db_and_tables():\n",
+                        """        async def create_db_and_tables():
+            import logging
+            logging.basicConfig(level="INFO")
+            logging.info("making tables, %s", engine.url.render_as_string(False))
+""",
+                    ),
+                ),
+            ),
+        ),
     ),
-    right=(_FILE, _FILE_LAZY, _FILE_BARE),
+    right=(
+        _FILE,
+        _FILE_LAZY,
+        _FILE_BARE,
+        _but(_FILE, ("    engine = create", "    print(url)\n    engine = create"), ("280", "299")),
+    ),
 )
 async def database_file(trial: Trial) -> None:
     witness, draw, before = trial.witness, trial.draw, await trial.witness.logins()
@@ -2168,16 +2349,20 @@ async def database_file(trial: Trial) -> None:
     expect(read.ok and read.value == passengers[0], "TAB-57")
     out, backends = await steps.next(), await witness.backends()
     expect(not out and not any(b.in_transaction for b in backends), "TAB-60", _NOT_BACK)
+    expect(await steps.next() == passengers[1], "TAB-61")
+    expect(await _rows(witness, table) == stored, "TAB-61", _STORED)
     await witness.cut()
     expect((await steps.outcome()).ok, "TAB-58")
     rested = await witness.logins()
     expect((await steps.outcome()).ok and await witness.logins() > rested, "TAB-59")
     again, stored = await steps.outcome(), await _rows(witness, table)
     expect(again.ok and len(stored) == 1, "TAB-54", _NOT_AGAIN)
+    expect(not await steps.next(), "TAB-62")
 
 
 _SCHEMES = ("postgresql", "postgres")
 _SCHEME = re.compile(r"NoSuchModuleError|InvalidRequestError|ArgumentError|psycopg2")
 _UNUSABLE = "The file could not be used as it stands: "
 _NOT_AGAIN = "At the next start `create_db_and_tables()` failed, or the bookings were gone."
+_STORED = "A route failed, and what it had not committed was stored all the same."
 _NOT_BACK = "Both requests were over, and a connection had not been given back."

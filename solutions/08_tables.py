@@ -571,7 +571,7 @@ print(
 #
 # - `"ticket"`: the models have this table, the database has not (its columns are not named as well);
 # - `"ticket.season"`: a column is missing, or its length is another one, or NULL is allowed in one and
-#   not in the other;
+#   not in the other (a column's `name` is what Postgres knows, its `key` is Python's);
 # - `"ticket:ix_ticket_season"`: an index is missing.
 #
 # What is only in the database belongs to somebody else, and is not named. `drift` looks, and changes
@@ -823,7 +823,7 @@ print(" > ".join(log))
 # - In the block all tables are there, and `app.state.engine` is an engine for them.
 # - After the block, however it ended (it may be cancelled), no connection is open; an error of the
 #   application passes on.
-# - If the database is away, the start fails with an error.
+# - If the database is away, or refuses, the start fails with an error, and no connection stays open.
 
 
 # %% exercise="tables.lifespan"
@@ -911,7 +911,8 @@ for first in ("select 1", "create schema if not exists harbour"):
 # > `DATABASE_URL` from the environment, as a host hands it out (`postgres://` or `postgresql://`), and importing
 # > it fails without it. It has an async `engine` with pre-ping and connections that are recycled before five
 # > minutes; `create_db_and_tables()`, for every start; and `get_session()`, a dependency that gives each request a session of its
-# > own, with `async with` and `yield`. What a route has committed, it can still read.
+# > own, with `async with` and `yield`. What a route has committed, it can still read; when it fails, its
+# > error passes on. Nowhere does the file print or log a password.
 #
 # Two things to look at before you run the check. The first: its last line. Many such answers end with an
 # "output", *Database configured: ... Tables created successfully*. What does such a file print?
@@ -957,7 +958,8 @@ for arguments in ({}, {"expire_on_commit": False}):
 # await where there is none. Worse, what FastAPI sends back of such an object is empty, without any error.
 #
 # Now paste the file. The check imports it where `DATABASE_URL` is not set, and with two kinds of URLs; makes a
-# table with it; runs two requests side by side; cuts its connections; and lets five minutes pass.
+# table with it; runs two requests side by side, and one that fails; cuts its connections; and lets almost five
+# minutes pass. It reads what the file prints.
 
 
 # %% exercise="tables.database_file"

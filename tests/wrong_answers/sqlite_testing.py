@@ -11,6 +11,19 @@ _KEYS = """
 WRONG = {
     "sqlite_testing.fresh_db": [
         """
+        import uuid
+        from sqlalchemy import event
+        def fresh_db(folder):
+            engine = create_async_engine(
+                f"sqlite+aiosqlite:///{folder}/{uuid.uuid4().hex}.db", pool_size=1, max_overflow=0)
+            @event.listens_for(engine.sync_engine, "connect")
+            def enforce_keys(connection, record):
+                cursor = connection.cursor()
+                cursor.execute("pragma foreign_keys = on")
+                cursor.close()
+            return engine
+        """,
+        """
         from sqlalchemy import event
         def fresh_db(folder):
             (folder / 'desk.db').unlink(missing_ok=True)
@@ -97,6 +110,39 @@ WRONG = {
         """,
     ],
     "sqlite_testing.patient": [
+        """
+        from functools import partial
+        import aiosqlite
+        from sqlalchemy import event, text
+        async def connect(file, patience):
+            connection = await aiosqlite.connect(file, isolation_level=None)
+            await connection.execute(f'pragma busy_timeout = {int(patience) * 1000}')
+            await connection.execute('pragma journal_mode = wal')
+            return connection
+        def shop_engine(file, patience):
+            engine = create_async_engine('sqlite+aiosqlite:///' + str(file), pool_size=3,
+                                         async_creator=partial(connect, file, patience))
+            event.listen(engine.sync_engine, 'begin',
+                         lambda conn: conn.execute(text('begin immediate')))
+            return engine
+        """,
+        """
+        import math
+        from sqlalchemy import event
+        def shop_engine(file, patience):
+            engine = create_async_engine(
+                f'sqlite+aiosqlite:///{file}',
+                connect_args={'timeout': math.ceil(patience), 'isolation_level': None})
+            @event.listens_for(engine.sync_engine, 'connect')
+            def log(connection, record):
+                cursor = connection.cursor()
+                cursor.execute('pragma journal_mode = wal')
+                cursor.close()
+            @event.listens_for(engine.sync_engine, 'begin')
+            def begin(conn):
+                conn.exec_driver_sql('begin immediate')
+            return engine
+        """,
         """
         def shop_engine(file, patience):
             return create_async_engine(f'sqlite+aiosqlite:///{file}')

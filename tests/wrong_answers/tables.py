@@ -15,7 +15,7 @@ _DRIFT, _ALEMBIC, _SQL = tables.drift.right
 _LOAD, _LOADER, _ = tables.off_the_loop.right
 _ONCE, _RETRY, *_ = tables.once_only.right
 _LIFESPAN, _LIFESPAN_CLASS, _ = tables.lifespan.right
-_FILE, _LAZY, _BARE = tables.database_file.right
+_FILE, _LAZY, _BARE, _ = tables.database_file.right
 
 WRONG = {
     "tables.models": [
@@ -58,6 +58,11 @@ WRONG = {
         """,
     ],
     "tables.drift": [
+        _but(
+            _DRIFT,
+            ("columns.get(column.name)", "columns.get(column.key)"),
+            ("{table.name}.{column.name}", "{table.name}.{column.key}"),
+        ),
         _but(
             _DRIFT,
             (
@@ -249,14 +254,6 @@ WRONG = {
         from sqlalchemy import text
         async def prepare(engine, metadata):
             async with engine.begin() as conn:
-                await conn.execute(text(
-                    "select pg_advisory_xact_lock(pg_backend_pid())"))
-                await conn.run_sync(metadata.create_all)
-        """,
-        """
-        from sqlalchemy import text
-        async def prepare(engine, metadata):
-            async with engine.begin() as conn:
                 if await conn.scalar(text("select pg_try_advisory_xact_lock(1)")):
                     await conn.run_sync(metadata.create_all)
         """,
@@ -271,6 +268,45 @@ WRONG = {
         ),
         _but(_RETRY, ("raise\n", "return\n")),
         """
+        from sqlalchemy import text
+        async def prepare(engine, metadata):
+            async with engine.begin() as conn:
+                await conn.execute(text("select pg_advisory_lock(1851)"))
+                try:
+                    await conn.run_sync(metadata.create_all)
+                finally:
+                    await conn.execute(text("select pg_advisory_unlock(1851)"))
+        """,
+        """
+        import asyncio
+        from sqlalchemy import text
+        async def prepare(engine, metadata):
+            async with engine.begin() as conn:
+                while not await conn.scalar(text("select pg_try_advisory_lock(1851)")):
+                    await asyncio.sleep(0.01)
+                await conn.run_sync(metadata.create_all)
+                await conn.execute(text("select pg_advisory_unlock_all()"))
+        """,
+        """
+        from sqlalchemy import text
+        async def prepare(engine, metadata):
+            async with engine.connect() as guard:
+                await guard.execute(text("select pg_advisory_xact_lock(99)"))
+                async with engine.begin() as conn:
+                    await conn.run_sync(metadata.create_all)
+                    await guard.rollback()
+        """,
+        """
+        import fcntl, tempfile
+        from pathlib import Path
+        async def prepare(engine, metadata):
+            with Path(tempfile.gettempdir(), 'tables.lock').open('w') as turn:
+                fcntl.flock(turn, fcntl.LOCK_EX)
+                async with engine.begin() as conn:
+                    await conn.run_sync(metadata.create_all)
+        """,
+        _but(_ONCE, ("19250814", "{abs(hash(('skerry', 7)))}"), ('text("', 'text(f"')),
+        """
         from sqlalchemy import inspect, text
         async def prepare(engine, metadata):
             async with engine.begin() as conn:
@@ -282,6 +318,33 @@ WRONG = {
         """,
     ],
     "tables.lifespan": [
+        """
+        from contextlib import asynccontextmanager
+        def make_lifespan(url, metadata):
+            @asynccontextmanager
+            async def lifespan(app):
+                app.state.engine = create_async_engine(url)
+                async with app.state.engine.begin() as conn:
+                    await conn.run_sync(metadata.create_all)
+                try:
+                    yield
+                finally:
+                    await app.state.engine.dispose()
+            return lifespan
+        """,
+        """
+        class Lifespan:
+            def __init__(self, url, metadata, app):
+                self.engine, self.metadata, self.app = create_async_engine(url), metadata, app
+            async def __aenter__(self):
+                async with self.engine.begin() as conn:
+                    await conn.run_sync(self.metadata.create_all)
+                self.app.state.engine = self.engine
+            async def __aexit__(self, *error):
+                await self.engine.dispose()
+        def make_lifespan(url, metadata):
+            return lambda app: Lifespan(url, metadata, app)
+        """,
         """
         from contextlib import asynccontextmanager
         def make_lifespan(url, metadata):
@@ -359,7 +422,7 @@ WRONG = {
                 "        await conn.run_sync(SQLModel.metadata.create_all)",
                 (
                     "        await conn.run_sync(SQLModel.metadata.drop_all)\n"
-                    "            await conn.run_sync(SQLModel.metadata.create_all)"
+                    "        await conn.run_sync(SQLModel.metadata.create_all)"
                 ),
             ),
         ),
@@ -383,6 +446,40 @@ WRONG = {
         _but(_FILE, ('postgresql+asyncpg")', 'postgresql+psycopg2")')),
         _but(_FILE, ("pool_pre_ping=True, pool_recycle=280", "")),
         _but(_FILE, ("pool_recycle=280", "pool_recycle=3600")),
+        _but(_FILE, ("pool_recycle=280", "pool_recycle=300")),
+        _but(
+            _FILE,
+            (
+                "        yield session\n",
+                """        try:
+            yield session
+        finally:
+            await session.commit()
+""",
+            ),
+        ),
+        _but(
+            _FILE,
+            (
+                "        yield session\n",
+                """        try:
+            yield session
+        except Exception as error:
+            raise RuntimeError('database error') from error
+""",
+            ),
+        ),
+        _but(_FILE, ("engine = create", "print('using', str(os.environ))\nengine = create")),
+        _but(
+            _FILE,
+            (
+                "engine = create",
+                """import logging
+logging.basicConfig(level=logging.INFO)
+logging.info('using %s', url.render_as_string(hide_password=False))
+engine = create""",
+            ),
+        ),
         _but(_FILE, ("await conn.run_sync(SQLModel.metadata.create_all)", "pass")),
         _but(
             _FILE,
