@@ -82,7 +82,10 @@ class Nursery:
                 self._kill(pid)
 
     def _serve(self) -> bool:
-        body, descriptors, *_ = socket.recv_fds(self.control, 65536, 1)
+        try:
+            body, descriptors, *_ = socket.recv_fds(self.control, 65536, 1)
+        except ConnectionError:  # the judge went without reading all that it was told
+            return False
         if not body:
             return False
         for request in _messages(body):
