@@ -821,7 +821,7 @@ async def _reach(trial: Trial, url: str, table: str) -> tuple[Outcome, set[str]]
             return create_async_engine(
                 'postgresql+psycopg://', poolclass=NullPool,
                 async_creator=lambda: psycopg.AsyncConnection.connect(dsn))
-        engine_for = partial(build, 'ssl\\w+|application_name|options|host|port')
+        engine_for = partial(build, r'ssl\\w+|application_name|options|host|port')
         """,
     ),
 )
