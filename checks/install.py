@@ -1099,6 +1099,9 @@ _BEYOND = {
 }
 
 
+_PSYCOPG = "postgresql+psycopg"
+
+
 def _mornings(draw: Draw) -> list[tuple[str, list[str]]]:
     """URLs, and what is hidden from each: every driver and greenlet, alone and together."""
     plan = [(scheme, [driver]) for scheme, driver in _NEEDS.items()]
@@ -1107,7 +1110,9 @@ def _mornings(draw: Draw) -> list[tuple[str, list[str]]]:
     plan.append((scheme, [_NEEDS[scheme], "greenlet"]))
     scheme = draw.choice(list(_NEEDS))
     plan.append((scheme, [name for name in _DRIVERS if name != _NEEDS[scheme]]))
-    plan += [(scheme, []) for scheme in ("sqlite+aiosqlite", draw.choice(list(_NEEDS)))]
+    # With all there, one that has a server to call, whatever is drawn.
+    there = ("sqlite+aiosqlite", "postgresql", draw.choice(["postgresql+asyncpg", _PSYCOPG]))
+    plan += [(scheme, []) for scheme in there]
     plan += [(scheme, []) for scheme in ("postgresql+psycopg2", *_BEYOND)]
     draw.shuffle(plan)
     return plan
