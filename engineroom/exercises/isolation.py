@@ -27,7 +27,7 @@ _NEW_USER, _NEW_PID, _NEW_MOUNTS, _NEW_NET, _NEW_IPC = (
 _ALL_NAMESPACES = 0x7E020080
 _NOSUID, _NODEV, _NOEXEC, _BIND, _RECURSIVE, _PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
 _PR_SET_DUMPABLE, _PR_SET_SECCOMP, _PR_CAPBSET_DROP = 4, 22, 24
-_PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 36, 38
+_PR_SET_NO_NEW_PRIVS = 38
 _SIOCSIFFLAGS, _IFF_UP_RUNNING = 0x8914, 0x41
 
 SHOWN = "/tmp/engineroom"  # noqa: S108
@@ -49,46 +49,42 @@ _MODEST = {
 _libc: Any = ctypes.CDLL(None, use_errno=True)
 
 
+_own_processes = -1
+
+
 def prepare() -> None:
-    """What the warm parent does once: become the one that its grandchildren are left to, and let
-    no process of the same account read its memory."""
-    _must(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
+    """What the warm parent does first: go on as a process that may give each of its children a
+    world of processes to itself. The caller's own process only waits for how that one ends.
+
+    It takes a namespace of users, which gives every capability in there and none over anything
+    outside. Without, each birth would need a fork in between, and is half a fork as it is.
+    """
+    global _own_processes
+    _in_a_namespace_of_users(_NEW_USER | _NEW_PID | _NEW_MOUNTS)
+    warm = os.fork()
+    if warm:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(warm, 0)[1]) & 0xFF)
+    _mount("", "/", "", _RECURSIVE | _PRIVATE)
+    _mount_processes()
+    _own_processes = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+
+def seal() -> None:
+    """Let no process of the same account read this one's memory, or those born of it."""
     _must(_libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
 
 
 def enter() -> int:
-    """Fork into a world of one's own. The new process, its first, gets 0 and goes on.
-
-    The caller gets the new process's id; the process between the two has ended by then, so the
-    new one is the caller's to wait for.
-    """
-    reading, writing = os.pipe()
-    between = os.fork()
-    if between == 0:
-        os.close(reading)
-        try:
-            _libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # or its own /proc files are not its own
-            _new_world()
-            inner = os.fork()
-        except BaseException:
-            os._exit(1)
-        if inner:
-            os.write(writing, struct.pack("!i", inner))
-            os._exit(0)
-        os.close(writing)
-        return 0
-    os.close(writing)
-    with os.fdopen(reading, "rb") as told:
-        answer = told.read()
-    os.waitpid(between, 0)
-    if not answer:
-        raise OSError("the system allows no further namespaces")
-    return int(struct.unpack("!i", answer)[0])
+    """Fork; the new process, which gets 0, is the first of a world of processes."""
+    # Whoever has made such a world for a child makes no other before it is back in its own.
+    _must(_libc.setns(_own_processes, _NEW_PID))
+    _must(_libc.unshare(_NEW_PID))
+    return os.fork()
 
 
-def _new_world() -> None:
+def _in_a_namespace_of_users(flags: int) -> None:
     user, group = os.getuid(), os.getgid()
-    _must(_libc.unshare(_NEW_USER | _NEW_PID | _NEW_MOUNTS | _NEW_NET | _NEW_IPC))
+    _must(_libc.unshare(flags))
     for file, text in (
         ("setgroups", "deny"),
         ("uid_map", f"{user} {user} 1"),
@@ -98,17 +94,26 @@ def _new_world() -> None:
             handle.write(text)
 
 
+def _mount_processes() -> None:
+    _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
+
+
 def settle(doors: list[str], spare: int, files: dict[str, str], memory: int) -> list[socket.socket]:
     """Furnish the new world, open its doors, and throw away the keys.
 
     A door is a listening socket in here whose other side the judge holds: ``tcp:5432`` for a port
     of loopback, or a path for a Unix socket. There is no other way out.
     """
+    _must(_libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0))  # or its own /proc files are not its own
+    # Mounts belong to the parent's namespace of users, so from the next step on nobody in here
+    # may change them; every other namespace belongs to the subject's own.
+    _must(_libc.unshare(_NEW_MOUNTS))
     _mount("", "/", "", _RECURSIVE | _PRIVATE)
-    _mount("proc", "/proc", "proc", _NOSUID | _NODEV | _NOEXEC)
+    _mount_processes()
     _own("/tmp", TEMPORARY_FILES)  # noqa: S108
     _own("/dev/shm", _SHARED_MEMORY)  # noqa: S108
     _own("/dev/pts", 4096)  # where one subject's terminals would be another's
+    _in_a_namespace_of_users(_NEW_USER | _NEW_NET | _NEW_IPC)
     os.chdir("/tmp")  # noqa: S108
     for name, text in files.items():
         os.makedirs(os.path.dirname(name), exist_ok=True)

@@ -250,13 +250,15 @@ def main() -> None:
     given = arguments.parse_args()
     control = socket.socket(fileno=given.control)
     control.set_inheritable(False)
+    if given.isolate:
+        isolation.prepare()
     warm_up()
     if given.isolate:
         _remember_entry_points()
     gc.collect()
     gc.freeze()  # so that forks share these pages for good
     if given.isolate:
-        isolation.prepare()
+        isolation.seal()
     Nursery(control, given.memory, given.isolate).run()
 
 
