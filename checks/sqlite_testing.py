@@ -1166,14 +1166,17 @@ def _moments(draw: Draw) -> tuple[list[str], list[int]]:
     from datetime import UTC, datetime, timedelta, timezone
 
     noon = datetime(2026, draw.randint(1, 12), draw.randint(2, 27), 12, tzinfo=UTC)
-    noon = noon.replace(microsecond=draw.randint(1, 999_999))
+    # Lost by who keeps milliseconds, or, far from 1970, a number with a point in it.
+    noon = noon.replace(microsecond=1000 * draw.randint(1, 998) + draw.choice([333, 667]))
     hours = [9, -8, draw.choice([0, 1]), draw.choice([-3, 5.5])]
     found = [
         (noon + timedelta(minutes=7 * n)).astimezone(timezone(timedelta(hours=hour)))
         for n, hour in enumerate(hours)
     ]
-    # Too far away for a number with a point in it to keep the microseconds.
-    found.append(noon.replace(year=draw.randint(8000, 9000)))
+    far = noon.replace(year=draw.randint(8000, 9000))
+    while datetime.fromtimestamp(far.timestamp(), UTC) == far:
+        far += timedelta(days=1, microseconds=1)
+    found.append(far)
     draw.shuffle(found)
     order = sorted(range(len(found)), key=lambda n: found[n])
     return [moment.isoformat() for moment in found], order

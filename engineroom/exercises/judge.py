@@ -103,9 +103,8 @@ class Bench:
         self.lodging = Lodging(self.nursery, renews=bool(self.ahead))
 
     async def close(self) -> None:
-        await self.lodging.close()
-        await self.nursery.close()
         await self.leave()
+        await self.nursery.close()
 
     async def leave(self) -> None:
         """Give the place in the lab back."""
@@ -290,7 +289,10 @@ async def _within(
             return await _try(exercise, chosen, subject, witness, lab, draw)
     except TimeoutError:
         return _verdict(
-            exercise, "timed_out", f"Your code was still running after {seconds:g} seconds."
+            exercise,
+            "timed_out",
+            f"Your code was still running after {seconds:g} seconds. "
+            "Does a loop never end, or does it wait for something that never comes?",
         )
     except Gone as gone:
         return _gone(exercise, gone)

@@ -151,6 +151,10 @@ WRONG = {
         """,
         """
         def short_lived(url, idle_limit):
+            return create_async_engine(url, pool_recycle=idle_limit * 0.93)
+        """,
+        """
+        def short_lived(url, idle_limit):
             return create_async_engine(url, pool_recycle=idle_limit / 1000)
         """,
         """
