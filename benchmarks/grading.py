@@ -55,7 +55,7 @@ def rows() -> Iterator[Row]:
 
 def _four(folder: Path) -> Iterator[Row]:
     """A submission of four: ours, a fork that only runs the answers, and nbgrader's."""
-    count = 60
+    count = _BARE_ROUNDS * JOBS
     where = _make_class(folder, FOUR, count)
     ours = asyncio.run(_graded(where, FOUR)) / count
     warm_up()

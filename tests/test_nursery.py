@@ -29,3 +29,28 @@ def test_a_nursery_whose_judge_has_gone_ends_without_a_word() -> None:
         assert select.select([ours], [], [], 60)[0]  # it tells of a birth, and nobody reads it
     assert nursery.communicate(timeout=60)[1] == b""
     assert nursery.returncode == 0
+
+
+_REHEARSED = """
+import linecache, os, sys, threading
+from engineroom.exercises.nursery import warm_up
+from engineroom.exercises.traces import _state
+warm_up()
+from engineroom.exercises.rehearsal import rehearse
+before, main, files = _state(), sys.modules["__main__"], len(os.listdir("/dev/fd"))
+rehearse()
+found = _state()
+assert found == before, [name for name in found if found[name] != before[name]]
+assert sys.modules["__main__"] is main
+assert len(os.listdir("/dev/fd")) == files
+assert threading.active_count() == 1, threading.enumerate()
+assert not [name for name in linecache.cache if "cell" in name]
+print("as before")
+"""
+
+
+def test_a_rehearsal_runs_an_answer_and_leaves_nothing_of_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _REHEARSED], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "as before\n", done.stderr

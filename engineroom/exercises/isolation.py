@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import functools
 import os
 import platform
 import re
@@ -34,7 +35,11 @@ SHOWN = "/tmp/engineroom"  # noqa: S108
 """Where the files lie that a subject is given: in its own, otherwise empty, folder for such."""
 
 TEMPORARY_FILES = 64 * 2**20
-_SHARED_MEMORY = 16 * 2**20
+_OWN = {
+    "/tmp": TEMPORARY_FILES,  # noqa: S108
+    "/dev/shm": 16 * 2**20,  # noqa: S108
+    "/dev/pts": 4096,  # where one subject's terminals would be another's
+}
 _PROCESSES = 64
 _OPEN_FILES = 256
 _WAITING_SIGNALS = 256
@@ -50,6 +55,8 @@ _libc: Any = ctypes.CDLL(None, use_errno=True)
 
 
 _own_processes = -1
+_shown: dict[str, list[str]] = {}
+"""What the sandbox shows below each folder that a subject has one of its own of."""
 
 
 def prepare() -> None:
@@ -67,6 +74,8 @@ def prepare() -> None:
     _mount("", "/", "", _RECURSIVE | _PRIVATE)
     _mount_processes()
     _own_processes = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    _shown.update((place, _shown_below(place)) for place in _OWN)
+    _filter()
 
 
 def seal() -> None:
@@ -110,9 +119,8 @@ def settle(doors: list[str], spare: int, files: dict[str, str], memory: int) -> 
     _must(_libc.unshare(_NEW_MOUNTS))
     _mount("", "/", "", _RECURSIVE | _PRIVATE)
     _mount_processes()
-    _own("/tmp", TEMPORARY_FILES)  # noqa: S108
-    _own("/dev/shm", _SHARED_MEMORY)  # noqa: S108
-    _own("/dev/pts", 4096)  # where one subject's terminals would be another's
+    for place, size in _OWN.items():
+        _own(place, size)
     _in_a_namespace_of_users(_NEW_USER | _NEW_NET | _NEW_IPC)
     os.chdir("/tmp")  # noqa: S108
     for name, text in files.items():
@@ -141,7 +149,7 @@ def _mount(what: str, place: str, kind: str, flags: int, options: str = "") -> N
 def _own(place: str, size: int) -> None:
     """A folder of this subject's own. What the sandbox shows below it is shown again: packages
     may be there, when the course lies in ``/tmp``, and the certificate of the lab's authority."""
-    shown = [(path, os.open(path, os.O_PATH)) for path in _shown_below(place)]
+    shown = [(path, os.open(path, os.O_PATH)) for path in _shown[place]]
     _mount("tmpfs", place, "tmpfs", _NOSUID | _NODEV, f"size={size},nr_inodes=20000,mode=1777")
     for path, handle in shown:
         if stat.S_ISDIR(os.fstat(handle).st_mode):
@@ -269,7 +277,14 @@ _LOOK_CLOSER: dict[str, list[tuple[int, int, int, int]]] = {
 
 
 def _filter_system_calls() -> None:
-    """A seccomp filter: refuses what the lists above name, sockets of other kinds too."""
+    steps, code = _filter()
+    header = struct.pack("HxxxxxxP", steps, ctypes.addressof(code))
+    _must(_libc.prctl(_PR_SET_SECCOMP, 2, header, 0, 0))
+
+
+@functools.cache
+def _filter() -> tuple[int, Any]:
+    """For seccomp: refuses what the lists above name, sockets of other kinds too."""
     machine = {"x86_64": _X86_64, "aarch64": _AARCH64}.get(platform.machine())
     if machine is None:
         raise OSError(f"no list of system calls for {platform.machine()}")
@@ -289,9 +304,7 @@ def _filter_system_calls() -> None:
         steps += [(_EQUAL, 0, len(block), int(str(machine[name]))), *block]
     steps.append((_RETURN, 0, 0, _ALLOW))
     program = b"".join(struct.pack("HBBI", *step) for step in steps)
-    code = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code))
-    _must(_libc.prctl(_PR_SET_SECCOMP, 2, header, 0, 0))
+    return len(steps), ctypes.create_string_buffer(program, len(program))
 
 
 def _must(result: int) -> None:

@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engineroom.exercises.subject import Gone, Nursery, NurseryLost, Subject
-from engineroom.exercises.wire import BadFrame
+from engineroom.exercises.subject import Nursery, Subject
 
 
 class Lodging:
@@ -30,9 +29,12 @@ class Lodging:
     ) -> Subject:
         """A subject that knows this lab, with these doors to it."""
         kept, self._kept = self._kept, None
-        self.renewed = kept is not None and await self._renew(kept, lab, doors, files)
-        if kept is not None and self.renewed:
-            return kept
+        self.renewed = kept is not None and _serves(kept, doors, files)
+        if kept is not None:
+            if self.renewed:
+                kept.renew(lab)
+                return kept
+            await kept.kill()
         fresh = await self._nursery.subject(lab, doors, files)
         fresh.watched = self.renews
         return fresh
@@ -49,14 +51,7 @@ class Lodging:
         if kept is not None:
             await kept.kill()
 
-    async def _renew(
-        self, kept: Subject, lab: dict[str, Any], doors: Sequence[str], files: Mapping[str, str]
-    ) -> bool:
-        try:
-            if set(doors) <= set(kept.doors) and files.items() <= kept.files.items():
-                await kept.renew(lab)
-                return True
-        except (Gone, NurseryLost, BadFrame):
-            pass  # a fresh one will do
-        await kept.kill()
-        return False
+
+def _serves(kept: Subject, doors: Sequence[str], files: Mapping[str, str]) -> bool:
+    """Whether it has the doors and the files that are asked for."""
+    return set(doors) <= set(kept.doors) and files.items() <= kept.files.items()

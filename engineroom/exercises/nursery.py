@@ -253,8 +253,12 @@ def main() -> None:
     if given.isolate:
         isolation.prepare()
     warm_up()
+    from engineroom.exercises.rehearsal import rehearse
+
     if given.isolate:
         _remember_entry_points()
+        with contextlib.suppress(Exception):  # it is quicker with it, and right without
+            rehearse()
     gc.collect()
     gc.freeze()  # so that forks share these pages for good
     if given.isolate:

@@ -23,7 +23,7 @@ import types
 from typing import Any
 
 import engineroom.lab.face as face
-from engineroom.exercises.tools import SubjectLoop, make_clocks_movable, open_sockets, turns
+from engineroom.exercises.tools import SubjectLoop, make_clocks_movable, open_sockets, settled
 from engineroom.exercises.traces import Traces
 
 _HEAD = struct.Struct("!I")
@@ -63,6 +63,7 @@ class Runtime:
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
+        self._heard = b""
         self._namespace: dict[str, Any] = {}
         self._steps: Any = None
         self._sockets = 0
@@ -95,22 +96,21 @@ class Runtime:
             await loop.sock_sendall(self._connection, _frame(answer))
 
     async def _exactly(self, loop: asyncio.AbstractEventLoop, size: int) -> bytes:
-        got = b""
-        while len(got) < size:
-            part = await loop.sock_recv(self._connection, size - len(got))
+        while len(self._heard) < size:
+            part = await loop.sock_recv(self._connection, 65536)
             if not part:
                 os._exit(0)  # the judge is gone; so are we, whatever still runs here
-            got += part
+            self._heard += part
+        got, self._heard = self._heard[:size], self._heard[size:]
         return got
 
     async def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         match request["op"]:
-            case "renew":
-                self._begin()
-                SubjectLoop.ahead = 0.0  # nothing waits for a moment any more
-                face.use_given(request["lab"])
-                return {}
             case "define":
+                if request["anew"] is not None:
+                    self._begin()
+                    SubjectLoop.ahead = 0.0  # nothing waits for a moment any more
+                    face.use_given(request["anew"])
                 if request["watched"] and self._traces is None:
                     self._traces = Traces()
                 for number, source in request["cells"]:
@@ -130,10 +130,10 @@ class Runtime:
                 return await self._next(request.get("value"))
             case "left":
                 await self._finish()
-                await turns()
+                await settled()
                 tasks = [task for task in asyncio.all_tasks() if _is_theirs(task)]
                 left = {"tasks": len(tasks), "connections": open_sockets() - self._sockets}
-                clean = self._traces is not None and await self._traces.is_as_before()
+                clean = self._traces is not None and self._traces.is_as_before()
                 return plain({**left, "clean": clean})
         raise ValueError(request["op"])
 

@@ -214,6 +214,8 @@ class Subject:
         """Whether it shall be able to tell if its answer left it as it was."""
         self.clean = False
         """Whether its last answer left it as it was."""
+        self._next_lab: dict[str, Any] | None = None
+        self._heard = bytearray()
 
     async def born(self) -> None:
         """Wait until the process is there, or will never be."""
@@ -259,17 +261,22 @@ class Subject:
         if not self._end.done():
             self._end.set_result(how)
 
-    async def renew(self, lab: dict[str, Any]) -> None:
-        """Begin anew, for another answer of the same learner's."""
-        self.kind, self.clean = "", False
-        await self._ask({"op": "renew", "lab": lab})
+    def renew(self, lab: dict[str, Any]) -> None:
+        """Begin anew, with the next answer of the same learner's that is defined."""
+        self.kind, self.clean, self._next_lab = "", False, lab
 
     async def define(self, cells: list[tuple[int, str]], answer: str) -> Outcome:
         """Run the cells; what they define stays in the subject."""
         self.answer = answer
-        told = [list(cell) for cell in cells]
+        lab, self._next_lab = self._next_lab, None
         outcome = await self._ask(
-            {"op": "define", "cells": told, "answer": answer, "watched": self.watched}
+            {
+                "op": "define",
+                "cells": [list(cell) for cell in cells],
+                "answer": answer,
+                "watched": self.watched,
+                "anew": lab,
+            }
         )
         self.kind = outcome.kind
         return outcome
@@ -339,13 +346,14 @@ class Subject:
             raise BadFrame("a reply had another shape than the one asked for") from error
 
     async def _exactly(self, loop: asyncio.AbstractEventLoop, size: int) -> bytes:
-        got = bytearray()
-        while len(got) < size:
-            part = await loop.sock_recv(self._socket, min(size - len(got), 65536))
+        while len(self._heard) < size:
+            part = await loop.sock_recv(self._socket, 65536)
             if not part:
                 raise await self._ending()
-            got += part
-        return bytes(got)
+            self._heard += part
+        got = bytes(self._heard[:size])
+        del self._heard[:size]
+        return got
 
     async def _ending(self) -> Exception:
         """How it ended, which the nursery says; or that nobody knows."""

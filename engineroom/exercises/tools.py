@@ -50,6 +50,15 @@ async def turns(count: int = 20) -> None:
         await asyncio.sleep(0)
 
 
+async def settled() -> None:
+    """Let everything run that can, and no longer than there is something."""
+    ready = asyncio.get_running_loop()._ready  # type: ignore[attr-defined]
+    for _ in range(20):
+        await asyncio.sleep(0)
+        if not ready:
+            return
+
+
 def open_sockets() -> int:
     """How many sockets this process holds."""
     count = 0

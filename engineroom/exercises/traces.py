@@ -22,8 +22,6 @@ import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from engineroom.exercises.tools import turns
-
 _OFTEN_REPLACED = (
     *("asyncio.run", "asyncio.sleep", "asyncio.create_task", "asyncio.wait_for", "time.sleep"),
     *("socket.getaddrinfo", "socket.socket", "ssl.create_default_context", "os.fork"),
@@ -44,9 +42,9 @@ class Traces:
         self._builtins = dict(vars(builtins))
         self._rest = _state()
 
-    async def is_as_before(self) -> bool:
-        """Whether the next answer may come here as well as to a fresh process."""
-        await turns()
+    def is_as_before(self) -> bool:
+        """Whether the next answer may come here as well as to a fresh process; asked when what
+        could run has run."""
         alone = asyncio.all_tasks() == {asyncio.current_task()}
         return (
             alone
