@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import threading
 from typing import Any, Self
@@ -75,7 +76,7 @@ class Cluster:
         return f"{workers} worker{'s' * (workers != 1)} of {self._address}"
 
     async def grade(self, work: Work) -> list[Line]:
-        course = course_version(work.exercises)
+        course = _course(work.exercises)
         future = self._client.submit(
             grade_on_worker, work.plain(), course, *self._how, pure=False, retries=_RETRIES
         )
@@ -86,6 +87,10 @@ class Cluster:
         except Exception as error:
             why = f"Grading failed on the cluster: {type(error).__name__}: {error}".split("\n")[0]
             return [Line.trouble(work.learner, "ungraded", why, work.attempt)]
+
+
+# As it was when its checks were imported; and to read them all at each submission takes time.
+_course = functools.cache(course_version)
 
 
 class _Station:
@@ -111,7 +116,7 @@ def grade_on_worker(
 ) -> list[dict[str, Any]]:
     """What a worker is sent: one submission, and which version of the course it is for."""
     own = Work.from_plain(work)
-    if course_version(own.exercises) != course:
+    if _course(own.exercises) != course:
         raise RuntimeError("this worker has another version of the course")
     key = (own.exercises, sandbox, seconds)
     with _making:
