@@ -4,12 +4,13 @@
 VENV := .venv
 PYTHON ?=
 LAB_ARGS ?=
+CHANCE_ARGS ?=
 PYTEST_ARGS ?= -n 2 --dist loadfile
 NBVAL_ARGS ?= -n 2 --dist loadfile --nbval-cell-timeout=120 --nbval-sanitize-with tests/nbval_sanitize.cfg
 CODE := engineroom checks tools
 
 .DEFAULT_GOAL := help
-.PHONY: help lab test install lint bench build lock system-deps clean
+.PHONY: help lab test install lint bench chance build lock system-deps clean
 MAKEFLAGS += --no-print-directory
 
 lab: install ## JupyterLab with Postgres, until Ctrl-C (LAB_ARGS=...)
@@ -31,6 +32,9 @@ lint: install ## Check style and types
 
 bench: install ## Measure against the budgets (JSON=1 writes bench.json)
 	$(VENV)/bin/python -m benchmarks $(if $(filter-out 0,$(JSON)),--json)
+
+chance: install ## Ask every known answer again and again (CHANCE_ARGS="--times 30 urls")
+	$(VENV)/bin/python -m tools.chance $(CHANCE_ARGS)
 
 build: install ## Build the notebooks from solutions/
 	$(VENV)/bin/engineroom build

@@ -33,10 +33,13 @@ async def bench(common_lab: Lab) -> AsyncIterator[Bench]:
 
 @pytest.fixture
 def verdict_of(bench: Bench) -> Judge:
-    """Judge a program as an answer, the usual import in a cell of its own before it."""
+    """Judge a program as an answer, the usual import in a cell of its own before it.
+
+    It is asked the same each time; ``make chance`` asks anew.
+    """
 
     async def run(identifier: str, program: str, seed: Any = None) -> Verdict:
         cells = [Cell(1, PRELUDE), Cell(2, program_text(program))]
-        return await judge(bench, EXERCISES[identifier], cells, seed)
+        return await judge(bench, EXERCISES[identifier], cells, seed or program)
 
     return run

@@ -276,7 +276,7 @@ async def _try(bench: Bench, exercise: Exercise, source: LessonSource | None) ->
                     f"{verdict.notes[0]} Next: let the solution, or the probe, clean up"
                 )
     for number, program in enumerate(exercise.right, start=1):
-        verdict = await judge(bench, exercise, _program(program))
+        verdict = await judge(bench, exercise, _program(program), seed=program)
         if verdict.status != "passed":
             yield (
                 f"{file}: right answer {number} of {exercise.id} is {_told(verdict)}. "
@@ -284,7 +284,7 @@ async def _try(bench: Bench, exercise: Exercise, source: LessonSource | None) ->
             )
     for slip in exercise.slips:
         for number, program in enumerate(slip.programs, start=1):
-            verdict = await judge(bench, exercise, _program(program))
+            verdict = await judge(bench, exercise, _program(program), seed=program)
             if (verdict.status, verdict.slip) != ("failed", slip.name):
                 yield (
                     f"{file}: slip {exercise.id}/{slip.name}, spelling {number}, is "
