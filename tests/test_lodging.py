@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import socket
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -16,6 +18,7 @@ from engineroom.exercises.judge import Bench, NotHere, judge
 from engineroom.exercises.model import PRELUDE, Verdict, program_text
 from engineroom.exercises.sources import Cell
 from engineroom.exercises.subject import Nursery
+from engineroom.exercises.tools import closed_port
 from engineroom.exercises.traces import seen
 from engineroom.grading.sandbox import find_sandbox
 
@@ -198,6 +201,19 @@ async def test_one_process_has_the_doors_for_all_that_is_to_come(
     with pytest.raises(NotHere):  # only the one who needs it hears of a server that is missing
         await judge(bench, missing, [Cell(1, RIGHT)], 1)
     await bench.leave()
+
+
+async def test_a_closed_port_is_closed_in_a_sandbox_too(nursery: Nursery) -> None:
+    subject = await nursery.subject({}, [], {})
+    spare = [door.getsockname()[1] for door in subject.spare_doors]
+    await subject.kill()
+    assert spare
+    for _ in range(50):
+        with closed_port() as port, socket.socket() as caller:
+            assert port < min(spare), "a spare door may listen there, and never answer"
+            assert caller.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
+            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", port))
 
 
 async def test_where_nobody_can_look_a_process_is_not_used_again() -> None:

@@ -333,11 +333,12 @@ async def _disk_limit(
     if bench.disk is None or witness is None:
         yield
         return
-    watching = asyncio.create_task(_watch_disk(witness, subject, bench.disk))
+    over = asyncio.Event()
+    watching = asyncio.create_task(_watch_disk(witness, subject, bench.disk, over))
     try:
         yield
     finally:
-        watching.cancel()
+        over.set()  # a look that has begun comes to its end, and no login is left half done
         await asyncio.wait({watching})
 
 
@@ -358,10 +359,12 @@ async def _lock_limit(
         yield
 
 
-async def _watch_disk(witness: Witness, subject: Subject, limit: int) -> None:
+async def _watch_disk(witness: Witness, subject: Subject, limit: int, over: asyncio.Event) -> None:
     # Most answers are judged before the first look.
     while True:
-        await asyncio.sleep(_DISK_LOOK)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(over.wait(), _DISK_LOOK)
+            return
         if await witness.size() > limit:
             subject.excess = "put more into its database than fits"
             await subject.kill()

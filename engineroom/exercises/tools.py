@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import stat
@@ -129,12 +130,22 @@ class Borrowed:
         return int(self._engine.pool.checkedout())
 
 
+_GIVEN_AWAY = 32_768  # from here on a system hands out ports to whoever asks for any
+
+
 @contextmanager
 def closed_port() -> Iterator[int]:
-    """A loopback port that refuses connections, and that nobody else can take meanwhile."""
+    """A loopback port that refuses connections, and that nobody else can take meanwhile.
+
+    Nor is it a port in a sandboxed subject's own world, where spare doors listen at such that
+    the system gave them.
+    """
     with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))  # bound and not listening
-        yield int(held.getsockname()[1])
+        while True:
+            with suppress(OSError):
+                held.bind(("127.0.0.1", random.randrange(10_000, _GIVEN_AWAY)))  # noqa: S311
+                break
+        yield int(held.getsockname()[1])  # bound and not listening
 
 
 @contextmanager
