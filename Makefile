@@ -33,7 +33,7 @@ lint: install ## Check style and types
 bench: install ## Measure against the budgets (JSON=1 writes bench.json)
 	$(VENV)/bin/python -m benchmarks $(if $(filter-out 0,$(JSON)),--json)
 
-chance: install ## Ask every known answer again and again (CHANCE_ARGS="--times 30 urls")
+chance: install ## Look for answers judged by luck (CHANCE_ARGS=urls)
 	$(VENV)/bin/python -m tools.chance $(CHANCE_ARGS)
 
 build: install ## Build the notebooks from solutions/

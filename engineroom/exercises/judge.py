@@ -97,6 +97,8 @@ class Bench:
 
     lodging: Lodging = field(init=False)
     _out_of_reach: set[str] = field(default_factory=set, init=False)
+    _sides: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)
+    """The side servers as they were last: enough for who needs them later only."""
     _witness: Witness | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
@@ -110,6 +112,7 @@ class Bench:
         """Give the place in the lab back."""
         await self.lodging.close()
         await self.look_away()
+        self._sides.clear()
         await asyncio.to_thread(self.lease.leave)
 
     move = leave  # the next check takes another place: a new database, new roles
@@ -155,7 +158,9 @@ class Bench:
         lab = {"url": endpoint["url"], **endpoint["extra"], "server": joined["server"]}
         later = {name for exercise in self.ahead for name in exercise.needs}
         for name in sorted({*needs, *later - _HOLDS_LINES - self._out_of_reach}):
-            if name.partition(":")[0] in _SIDES:
+            if name in self._sides and name not in needs:
+                lab[name] = self._sides[name]
+            elif name.partition(":")[0] in _SIDES:
                 try:
                     side = await asyncio.to_thread(self.lease.use, name)
                 except EngineRoomError as error:
@@ -163,7 +168,7 @@ class Bench:
                         raise NotHere(error.sentence, error.fix) from error
                     self._out_of_reach.add(name)  # whose exercise it is will say so
                 else:
-                    lab[name] = {"url": side["url"], **side["extra"]}
+                    lab[name] = self._sides[name] = {"url": side["url"], **side["extra"]}
         return lab
 
 
