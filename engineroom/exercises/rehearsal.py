@@ -8,17 +8,15 @@ again, in pages of memory that it first has to copy. Nothing of it is seen by an
 from __future__ import annotations
 
 import asyncio
-import json
 import linecache
 import socket
-import struct
 import sys
 from typing import Any
 
 from engineroom.exercises.runtime import Runtime
 from engineroom.exercises.tools import SubjectLoop
+from engineroom.exercises.wire import HEAD_SIZE, pack, size_of, unpack
 
-_HEAD = struct.Struct("!I")
 _TIMES = 10  # Python adapts code that has run eight times
 
 _ANSWER = '''
@@ -86,10 +84,8 @@ async def _answer_once() -> None:
 
 async def _asked(ours: socket.socket, request: dict[str, Any]) -> dict[str, Any]:
     loop = asyncio.get_running_loop()
-    body = json.dumps(request).encode()
-    await loop.sock_sendall(ours, _HEAD.pack(len(body)) + body)
+    await loop.sock_sendall(ours, pack(request))
     got = b""
-    while len(got) < _HEAD.size or len(got) < _HEAD.size + _HEAD.unpack(got[: _HEAD.size])[0]:
+    while len(got) < HEAD_SIZE or len(got) < HEAD_SIZE + size_of(got[:HEAD_SIZE]):
         got += await loop.sock_recv(ours, 65536)
-    found: dict[str, Any] = json.loads(got[_HEAD.size :])
-    return found
+    return unpack(got[HEAD_SIZE:])
