@@ -25,7 +25,11 @@ SLIP = "from sqlalchemy.ext.asyncio import create_async_engine\n" + CEILING.slip
 
 
 class Notebook:
-    """A kernel, and what its cells show."""
+    """A kernel, and what its cells show.
+
+    After an error a kernel drops what is waiting for it, and now and then also what comes a moment
+    later: here a cell that is to come next is to be run whatever the one before met.
+    """
 
     def __init__(self, manager: KernelManager, client: Any) -> None:
         self.manager = manager
@@ -42,11 +46,11 @@ class Notebook:
             elif message["msg_type"] == "error":
                 shown["error"] = "\n".join([content["ename"], *content["traceback"]])
 
-        self._client.execute_interactive(source, timeout=60, output_hook=hear)
+        self._client.execute_interactive(source, timeout=60, output_hook=hear, stop_on_error=False)
         return shown
 
     def start(self, source: str) -> None:
-        self._client.execute(source)
+        self._client.execute(source, stop_on_error=False)
 
     def wait_idle(self) -> dict[str, Any]:
         reply: dict[str, Any] = self._client.get_shell_msg(timeout=60)["content"]
@@ -122,7 +126,9 @@ def test_progress_survives_the_kernel_and_can_be_forgotten(common_lab: Lab) -> N
 def test_a_run_that_keeps_no_history_is_judged_all_the_same(common_lab: Lab) -> None:
     with notebook(common_lab) as learner:
         for source in (f"from checks import pooling\n{RIGHT.splitlines()[0]}", CEILING.right[0]):
-            learner._client.execute_interactive(source, timeout=60, store_history=False)
+            learner._client.execute_interactive(
+                source, timeout=60, store_history=False, stop_on_error=False
+            )
         assert "passed" in learner.run("pooling.ceiling.check()")["text/plain"]
 
 
@@ -132,7 +138,7 @@ def test_what_a_cell_held_before_it_was_run_again_counts_no_more(common_lab: Lab
         def run(cell: str, source: str) -> None:
             message = learner._client.session.msg(
                 "execute_request",
-                {"code": source, "silent": False, "store_history": True, "allow_stdin": False},
+                {"code": source, "silent": False, "stop_on_error": False, "store_history": True},
                 metadata={"cellId": cell},
             )
             learner._client.shell_channel.send(message)
