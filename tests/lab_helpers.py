@@ -70,10 +70,20 @@ def eventually(look: Callable[[], T], what: str, patience: float = PATIENCE) -> 
 # -- homes ---------------------------------------------------------------------------------
 
 
+def _scratch() -> str:
+    """Where homes are: in memory, if there is room. A lab makes thousands of small files."""
+    memory = "/dev/shm"
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 8 << 30
+    return memory if roomy else "/tmp"
+
+
+SCRATCH = _scratch()
+
+
 def make_home(name: str = "") -> Path:
     """A short, empty folder: a socket's path has little room, and pytest's own is closed
     to the account that root's servers run under."""
-    folder = Path(tempfile.mkdtemp(prefix="er-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="er-", dir=SCRATCH))
     folder.chmod(0o711 if IS_ROOT else 0o700)
     home = folder / (name or "home")
     home.mkdir()
