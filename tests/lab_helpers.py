@@ -366,6 +366,20 @@ def kill_9(*pids: int) -> None:
     eventually(lambda: all(map(gone, pids)), "the killed processes have ended")
 
 
+def pip_download(requirements: Path, folder: Path) -> None:
+    """Fetch what a test reads in and nobody installs, held to its hashes."""
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet"),
+            *("--no-deps", "--require-hashes", "--only-binary=:all:"),
+            *("--dest", str(folder), "--requirement", str(requirements)),
+        ],
+        check=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[Path]:
     """A disk of its own under ``folder``, as small as a test needs it."""
