@@ -161,8 +161,9 @@ def test_names_labels_ports_and_volumes_agree() -> None:
         assert f"secret generic {volumes[mount['name']]['secretName']} --from-file tls\n" in GRADING
 
     (service,) = of_kind("Service")
-    labels = scheduler["spec"]["template"]["metadata"]["labels"].items()
-    assert service["spec"]["selector"].items() <= labels
+    wanted = service["spec"]["selector"].items()
+    assert wanted <= scheduler["spec"]["template"]["metadata"]["labels"].items()
+    assert not wanted <= worker["spec"]["template"]["metadata"]["labels"].items()
     (door,), (port,) = service["spec"]["ports"], container(scheduler)["ports"]
     assert (door["targetPort"], door["port"]) == (port["name"], port["containerPort"])
     name = service["metadata"]["name"]
@@ -349,7 +350,13 @@ def test_the_image_gets_the_course_and_nothing_that_lies_beside_it(
     assert not files & set(LEFT_OUT)
 
     # What `make install` reads, the metadata that it builds, and the same course as here.
-    assert {"Makefile", "requirements.lock", "tools/install.py", "tools/install.sh"} <= files
+    assert {
+        "LICENSE",
+        "Makefile",
+        "requirements.lock",
+        "tools/install.py",
+        "tools/install.sh",
+    } <= files
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     subprocess.run(build, cwd=held, check=True, capture_output=True)
     exercises = [f"{LESSON}.{name}" for name in known_lessons()[LESSON].exercises]
