@@ -620,9 +620,12 @@ def _passed_on(came: list[str], got: list[str]) -> None:
 
 
 async def two_at_the_desk(
-    ask_legacy: Any, url: str, sync_url: str, trouble: str
+    ask_legacy: Any, url: str, sync_url: str, numbers: list[int], trouble: list[str]
 ) -> AsyncIterator[Any]:
-    """The blocking driver asks; does the loop's own request get through meanwhile?"""
+    """The blocking driver asks; does the loop's own request get through meanwhile?
+
+    Then the office gives other numbers, and at last it is closed.
+    """
     import asyncio
     import builtins
     import inspect
@@ -661,8 +664,13 @@ async def two_at_the_desk(
         sent.set()
         await connection.execute(gate)  # is on its way before this coroutine waits again
 
+    def later() -> int:
+        return numbers.pop()
+
     def broken() -> int:
-        raise getattr(builtins, trouble)("the old office is closed")
+        calls.append("broken")
+        kind, words = trouble
+        raise getattr(builtins, kind)(words)
 
     async def ask(legacy: Any) -> Any:
         answer = ask_legacy(legacy)
@@ -681,11 +689,14 @@ async def two_at_the_desk(
         yield [await asking, calls]
         await other
     await engine.dispose()
+    yield [await ask(later) for _ in numbers[:]]
+    calls.clear()
     asking = asyncio.ensure_future(ask(broken))
     if not (await asyncio.wait({asking}, timeout=2))[0]:
-        yield "nothing, in two seconds"
+        yield ["nothing, in two seconds", 1]
     error = asking.exception()
-    yield type(error).__name__ if error else f"{asking.result()}"
+    said = f"{type(error).__name__}: {error}" if error else f"a result: {asking.result()}"
+    yield [said, len(calls)]
 
 
 @lesson.exercise(
@@ -827,7 +838,9 @@ async def unblocked(trial: Trial) -> None:
     await witness.execute("insert into gate values ($1)", number)
     url = trial.draw.choice([trial.lab.url, trial.lab.psycopg_url])
     trouble = trial.draw.choice(["ArithmeticError", "LookupError", "OSError", "RuntimeError"])
-    steps = trial.subject.steps(two_at_the_desk, url, trial.lab.sync_url, trouble)
+    words, later = f"closed, said {trial.draw.word()}", [0, number + 1]
+    given = (url, trial.lab.sync_url, later[::-1], [trouble, words])
+    steps = trial.subject.steps(two_at_the_desk, *given)
     async with witness.gate() as gate:
         where = [*(await steps.next() or ["never"]), ""][0]
         slips = {"loop": "ENG-10", "greenlet": "ENG-11", "never": "ENG-12", "stopped": "ENG-13"}
@@ -838,9 +851,14 @@ async def unblocked(trial: Trial) -> None:
     expect("stopped" not in calls, "ENG-13")
     expect(len(calls) == 1, "ENG-14", f"You called `legacy` {len(calls)} times, not once.")
     expect(value == number, "ENG-14", f"Postgres gave `legacy` {number}; you returned {value}.")
-    heard = str(await steps.next())
-    seen = f"`legacy` raised {trouble}; what reached the caller was {heard[:60]}."
-    expect(heard == trouble, "ENG-14", seen)
+    told = await steps.next()
+    gave = " and ".join(map(str, later))
+    seen = f"Asked twice more, `legacy` returned {gave}; you returned {str(told)[:60]}."
+    expect(told == later, "ENG-14", seen)
+    heard, calls = await steps.next()
+    expect(calls == 1, "ENG-14", f"`legacy` raised, and was called {calls} times, not once.")
+    seen = f"`legacy` raised {trouble}: {words}; what reached the caller was {heard[:90]}."
+    expect(heard == f"{trouble}: {words}", "ENG-14", seen)
 
 
 # -- three_runs ----------------------------------------------------------------------------
@@ -1137,29 +1155,32 @@ async def glances(engine_for: Any, days: list[dict[str, str]]) -> AsyncIterator[
     ear = logging.Handler()
     ear.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("sqlalchemy").addHandler(ear)
-    heard = []
+    heard, kept = [], True
     for environ in days:
         said.clear()
-        engine = engine_for(environ)
+        engine = engine_for(given := dict(environ))
         async with engine.connect() as connection:
             await connection.execute(text("select 'Tern'"))
         await engine.dispose()
         heard.append(any("'Tern'" in line for line in said))
+        kept &= environ.items() <= given.items()
     yield heard
+    yield kept
 
 
 async def without_url(engine_for: Any) -> AsyncIterator[Any]:
-    """What happens in production when nobody said where the database is."""
+    """What happens in production and in testing when nobody said where the database is."""
     import os
 
     os.environ.pop("DATABASE_URL", None)
-    os.environ["APP_ENV"] = "production"
-    try:
-        engine_for({"APP_ENV": "production"})
-    except BaseException:
-        yield "refused"
-    else:
-        yield "made"
+    for name in ("production", "testing"):
+        os.environ["APP_ENV"] = name
+        try:
+            made = engine_for({"APP_ENV": name})
+        except BaseException:
+            yield "refused"
+        else:
+            yield made.dialect.name
 
 
 @lesson.exercise(
@@ -1358,9 +1379,18 @@ async def environments(trial: Trial) -> None:
         expect(opened <= 1, "ENG-25", f"Two requests in turn made {opened} logins: no pool.")
     expect(await steps.next(), "ENG-25", "Two requests at a time shared one connection: no pool.")
     await _words_of_debug(trial, url)
-    expect(await trial.subject.steps(without_url).next() == "refused", "ENG-22")
+    steps = trial.subject.steps(without_url)
+    expect(await steps.next() == "refused", "ENG-22")
+    expect(await steps.next() == "sqlite", "ENG-24", _TESTS_NEED_NONE)
 
 
+_TESTS_NEED_NONE = (
+    "APP_ENV=testing, and nobody had set `DATABASE_URL`: tests do not need it, and got no SQLite."
+)
+_TAKEN = (
+    "The variables you were given are others now: they belong to the whole program, which reads "
+    "them again."
+)
 NO, YES = ("0", "false", "no", "off"), ("1", "true", "yes", "on")
 PLACES = {
     "memory": "SQLite in memory",
@@ -1377,11 +1407,13 @@ async def _words_of_debug(trial: Trial, url: str) -> None:
     words, before = [*NO, *YES], await trial.witness.logins()
     trial.draw.shuffle(words)
     days = [_given(trial.draw, "production", url, word) for word in words]
-    heard = await trial.subject.steps(glances, days).next()
+    steps = trial.subject.steps(glances, days)
+    heard = await steps.next()
     for word, given, on in zip(words, days, heard, strict=True):
         expect(not on or word in YES, "ENG-19")
         expect(on == (word in YES), "ENG-23", f"{_spelt(given)}: the echo was off.")
     expect(await trial.witness.logins() - before >= len(days), "ENG-24", "Postgres was not asked.")
+    expect(await steps.next(), "ENG-24", _TAKEN)
 
 
 def _given(draw: Draw, name: str, url: str, debug: str) -> dict[str, str]:
@@ -1415,7 +1447,7 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
 
     for name in ("APP_ENV", "DATABASE_URL", "POOL_SIZE", "MAX_OVERFLOW"):
         os.environ.pop(name, None)
-    engine = sized_engine(environ)
+    engine = sized_engine(given := dict(environ))
     if not isinstance(engine, AsyncEngine):
         yield type(engine).__name__
     attempts, crowd = Attempts(), Crowd(engine, 17)
@@ -1425,6 +1457,7 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
     again = await Crowd(engine, limit).served()
     await engine.dispose()
     yield again
+    yield environ.items() <= given.items()
 
 
 @lesson.exercise(
@@ -1581,12 +1614,14 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
 async def sizes(trial: Trial) -> None:
     draw, url = trial.draw, trial.draw.choice([trial.lab.url, trial.lab.psycopg_url])
     await trial.witness.execute("create table gate (n int)")
-    (size, other), more = draw.sample([3, 4, 6], 2), draw.randint(3, 5)
-    elsewhere, home = {"APP_ENV": draw.choice(["staging", "review", "preview"])}, "development"
+    size, other, both = draw.choice([3, 4]), 6, {"POOL_SIZE": "4", "MAX_OVERFLOW": "3"}
+    if draw.random() < 0.5:
+        size, other = other, size
     for given, kept, over in (
         ({}, 2, 0),
-        (elsewhere, 2, 0),
-        ({"APP_ENV": home, "POOL_SIZE": f"{size}", "MAX_OVERFLOW": f"{more}"}, size, more),
+        ({"APP_ENV": draw.word()}, 2, 0),
+        ({"APP_ENV": "staging", "POOL_SIZE": f"{size}"}, size, 0),
+        ({"APP_ENV": draw.choice(["development", "testing"]), **both}, 4, 3),
         ({"APP_ENV": "production", "MAX_OVERFLOW": "0"}, 5, 0),
         ({"APP_ENV": "production", "POOL_SIZE": f"{other}"}, other, 10),
     ):
@@ -1610,6 +1645,7 @@ async def _rushed(trial: Trial, given: dict[str, str], kept: int, over: int) -> 
     seen = f"{where}: {standing} connections at once, not {limit}."
     expect(standing == limit and served == 17, "ENG-30", seen)
     expect(await steps.next() == limit, "ENG-30", "A second rush was not served.")
+    expect(await steps.next(), "ENG-30", _TAKEN)
     await witness.emptied()  # whoever has gone is counted
     logins = await witness.logins() - before
     seen = f"{where}: {logins} logins in two rushes, not {limit + over}; {kept} were to be kept."

@@ -140,6 +140,7 @@ async def ask_versions(installed: Any, packages: Any, names: Any) -> AsyncIterat
         with on_path(folder):
             found = installed(names)
         yield dict(found) if isinstance(found, Mapping) else None
+        yield names
 
 
 @lesson.exercise(
@@ -300,6 +301,7 @@ async def installed(trial: Trial) -> None:
     expect(got[spelt] == wanted[spelt], "INST-03" if all_else else "INST-04")
     expect(got["alembic"] == wanted["alembic"], "INST-04", _SHADOWED)
     expect(got == wanted, "INST-04")
+    expect(sorted(await asked.next()) == sorted(names), "INST-05", _TAKEN)
 
 
 def _shelf(draw: Draw) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]:
@@ -318,6 +320,7 @@ def _shelf(draw: Draw) -> tuple[list[dict[str, Any]], dict[str, Any], list[str]]
     return there, wanted, [plain, spelt, absent, module]
 
 
+_TAKEN = "The list that you were given is another one now; its owner may still need it."
 _REMEMBERED = "A package came a moment ago, and you did not find it: look whenever you are called."
 _SHADOWED = (
     "There is an alembic in two folders of Python's path. The first one counts, as for `import`; "
@@ -555,8 +558,9 @@ async def ask_unmet(unmet: Any, packages: Any, lines: Any) -> AsyncIterator[Any]
     with tempfile.TemporaryDirectory() as folder, on_path(folder):
         for package in packages:
             put(folder, **package)
-        found = unmet(lines)
+        found = unmet(given := list(lines))
         yield None if isinstance(found, str) or found is None else [str(line) for line in found]
+        yield sorted(given) == sorted(lines)
 
 
 @lesson.exercise(
@@ -733,7 +737,8 @@ async def ask_unmet(unmet: Any, packages: Any, lines: Any) -> AsyncIterator[Any]
 async def unmet(trial: Trial) -> None:
     there, lines, wanted = _project(trial.draw)
     asked = trial.draw.sample(sorted(lines.values()), len(lines))
-    read = await trial.subject.steps(ask_unmet, there, asked).outcome()
+    steps = trial.subject.steps(ask_unmet, there, asked)
+    read = await steps.outcome()
     if read.failure is not None:
         expect(read.failure.type != "PackageNotFoundError", "INST-22")
         raise SubjectFailed(read.failure)
@@ -749,6 +754,7 @@ async def unmet(trial: Trial) -> None:
     wrong = sorted(got ^ wanted)
     expect(not wrong, "INST-24", f"Look at this line once more: {lines.get((*wrong, '')[0])}")
     expect(len(found or ()) == len(wanted), "INST-24", "You gave more than those lines.")
+    expect(await steps.next(), "INST-24", _TAKEN)
 
 
 _EXTRA = "asyncio"
@@ -778,7 +784,10 @@ def _project(draw: Draw) -> tuple[list[dict[str, Any]], dict[str, str], set[str]
     lines["foreign"] = f'{names["foreign"]}>={major}; sys_platform == "win32"'
     old = names["for an old Python"]
     lines["for an old Python"] = f'{old}>={major}; python_version < "3.4"'
-    return there, lines, {"as text new enough", "too new", "not compatible", "absent", "held"}
+    lines["one more, met"] = f"{names['as text new enough']}<{major + 1}"  # two lines, one package
+    lines["one more, not met"] = f"{names['too new']}!={major + 1}.0.2"
+    wanted = {"as text new enough", "too new", "one more, not met", "not compatible", "absent"}
+    return there, lines, wanted | {"held"}
 
 
 def _are_lines(found: list[str], asked: list[str]) -> None:

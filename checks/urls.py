@@ -279,7 +279,7 @@ async def to_async(trial: Trial) -> None:
     for pasted in _PASTED:
         await _same_login(trial, *pasted)
     await trial.witness.execute(f"create table urls_word as select '{word}'::text as word")
-    for scheme in ("postgres", "postgresql+psycopg2"):
+    for scheme in ("postgresql+asyncpg", "postgresql+psycopg2"):
         url = f"{scheme}://{lab.sync_url.partition('://')[2]}"
         read = _own(await subject.steps(read_word, url, "urls_word").outcome())
         expect(read.value == word, "URL-05", f"`{scheme}://` did not lead to your database.")
@@ -287,6 +287,7 @@ async def to_async(trial: Trial) -> None:
         read = await subject.steps(read_file, file, f"{trial.draw.word()}.db", word).outcome()
         shown = file.format(name="desk.db", whole="/a/folder/desk.db")
         expect(read.value == word, "URL-07", f"`{shown}` did not lead to its file.")
+    expect(await subject.steps(starts, "sqlite://").next(), "URL-07", _IN_MEMORY)
     for nothing in ("", None):
         expect(await subject.steps(refuses, nothing).next() == "ValueError", "URL-04")
     for junk in (" \n", "''", f"see {word}"):
@@ -316,7 +317,12 @@ _PASTED = (
     # how it begins and ends, and what to say if the login did not come through
     ("postgresql", "", "URL-05", "`postgresql://` did not lead to its server."),
     ("POSTGRES", "", "URL-01", ""),
-    ("postgresql+asyncpg", "", "URL-08", "A URL that was async already did not come through."),
+    (
+        "PostgreSQL+AsyncPG",
+        "",
+        "URL-08",
+        "`PostgreSQL+AsyncPG://` is async already; it did not come through.",
+    ),
     ("  'postgres", "'\n", "URL-06", "Blanks and quotes around a URL get pasted with it."),
     ("PostgreSQL", "", "URL-09", "In `...@/skerry?host=...&port=...` the place got lost."),
 )
@@ -328,6 +334,9 @@ _FILES = (
 )
 
 
+_IN_MEMORY = "`sqlite://`, with no file behind it, is SQLite in memory; you made no engine of it."
+
+
 def _at(place: dict[str, Any]) -> str:
     return f"{place['host']}:{place['port']}"
 
@@ -337,7 +346,7 @@ async def told_to_driver(from_parts: Any, parts: Any) -> AsyncIterator[Any]:
     from sqlalchemy import make_url
     from sqlalchemy.ext.asyncio import create_async_engine
 
-    made = make_url(from_parts(parts))
+    made = make_url(from_parts(told := dict(parts)))
     _, given = create_async_engine(made).dialect.create_connect_args(made)
     yield {
         "user": given.get("user"),
@@ -345,6 +354,7 @@ async def told_to_driver(from_parts: Any, parts: Any) -> AsyncIterator[Any]:
         "host": given.get("host"),
         "port": int(given.get("port") or 5432),
         "database": given.get("database", given.get("dbname")),
+        "kept": parts.keys() <= told.keys(),
     }
 
 
@@ -537,8 +547,8 @@ async def _taken_as_they_are(trial: Trial, port: str | None, meant: int) -> None
     """A driver is given what stands in the parts, whatever signs are in them."""
     draw = trial.draw
     told = {
-        "user": f"{draw.word()}@{draw.word(3)}%41",
-        "password": draw.word(),
+        "user": f"{draw.word().title()}@{draw.word(3)}%41",
+        "password": f" {draw.word()} \N{LATIN SMALL LETTER SHARP S}\N{FISH} ",
         "host": f"{draw.word()}.example",
         "database": f"{draw.word()}?{draw.word(3)}%41",
     }
@@ -549,6 +559,7 @@ async def _taken_as_they_are(trial: Trial, port: str | None, meant: int) -> None
     for part, value in told.items():
         expect(given.get(part) == value, "URL-18", _CHANGED.format(part=part))
     expect(given["port"] == meant, "URL-14", _NOT_USUAL if meant == 5432 else _AS_TEXT)
+    expect(given["kept"], "URL-18", _TAKEN)
 
 
 _ABSENT = "absent"
@@ -556,6 +567,7 @@ _STOPPED = "Parts such as the user `desk@quay`, with port `'6543'`, stopped you.
 _NOT_USUAL = "No port was given, and yours is not 5432, the usual one."
 _AS_TEXT = "The port came as text, and another one arrived."
 _CHANGED = "The `{part}` that arrived is not, letter for letter, the one in the parts."
+_TAKEN = "A part is gone from the dictionary that you were given; its owner may still need it."
 _ANOTHER = "The login came with another password than the one in the parts."
 _ELSEWHERE = "The login asked for another database than the one in the parts."
 
@@ -573,6 +585,14 @@ async def use_engine(engine_for: Any, url: str, table: str) -> AsyncIterator[Any
         await engine.dispose()
 
 
+async def _lets_in(trial: Trial, place: str, keys: str) -> bool:
+    """Whether an engine for this side server, with these keys, goes on to log in there."""
+    user, at = trial.draw.word(), _at(getattr(trial.lab, place))
+    url = f"postgresql://{user}:x@{at}/skerry?{keys}"
+    _own(await trial.subject.steps(use_engine, url, "none").outcome())
+    return bool(await trial.witness.logins_at(place, user))
+
+
 async def _reach(trial: Trial, url: str, table: str) -> tuple[Outcome, set[str]]:
     """What the engine for a URL reads, and which names Postgres sees it under meanwhile."""
     steps = trial.subject.steps(use_engine, url, table)
@@ -585,7 +605,7 @@ async def _reach(trial: Trial, url: str, table: str) -> tuple[Outcome, set[str]]
 @lesson.exercise(
     "engine_for",
     points=4,
-    needs=("postgres", _NO_TLS, _OTHER_NAME),
+    needs=("postgres", _NO_TLS, _OTHER_NAME, _EAR),
     measures=("urls.options",),
     task="Write `engine_for(url)`: an async engine for a URL as a host's page shows it (Neon, "
     "Supabase, Heroku, Railway), with whatever keys stand in it. It connects to where the URL "
@@ -833,10 +853,7 @@ async def engine_for(trial: Trial) -> None:
         (_NO_TLS, "sslmode=require", "URL-21"),
         (_OTHER_NAME, f"sslmode=verify-full&sslrootcert={quote(lab.ca_file)}", "URL-24"),
     ):
-        user, place = draw.word(), getattr(lab, impostor)
-        url = f"postgresql://{user}:x@{place['host']}:{place['port']}/skerry?{keys}"
-        await _reach(trial, url, table)
-        expect(not await witness.logins_at(impostor, user), code)
+        expect(not await _lets_in(trial, impostor, keys), code)
     with closed_port() as closed:
         for style, url, code, name in _pages(lab, closed, draw):
             read, names = await _reach(trial, url, table)
@@ -844,6 +861,8 @@ async def engine_for(trial: Trial) -> None:
             expect(found == word, *_why(read, code, style))
             expect(not name or name in names, "URL-25")
             expect("statement_timeout" not in url or patience == "7s", "URL-25", _ONE_OF_TWO)
+    vouched = f"sslmode=verify-full&sslrootcert={quote(getattr(lab, _EAR)['ca_file'])}"
+    expect(await _lets_in(trial, _EAR, vouched), "URL-26", _UNKNOWN_AUTHORITY)
     told = [note.get("text", "") for note in await witness.overheard(_NO_TLS)]
     expect(any(table in sql for sql in told), "URL-27")
 
@@ -856,12 +875,11 @@ def _pages(lab: Any, closed: int, draw: Draw) -> list[tuple[str, str, str, str]]
     name, by_option, foreign = draw.word(), draw.word(), draw.word()
     secret = "".join(f"%{byte:02x}" for byte in lab.password.encode())
     who, real, dead = f"{lab.user}:{secret}", f"{lab.host}:{lab.port}", f"127.0.0.1:{closed}"
-    no_tls, ca_file = getattr(lab, _NO_TLS), quote(lab.ca_file)
+    no_tls = getattr(lab, _NO_TLS)
     options = quote(f"-c statement_timeout=7000 -c application_name={by_option}")
     at, ends = f"postgresql://{who}@{real}/{lab.database}", f"/{lab.database}"
     pages = [
         ("Neon's", f"{at}?sslmode=require&channel_binding=require", "", ""),
-        ("a verified", f"{at}?sslmode=verify-full&sslrootcert={ca_file}", "", ""),
         ("Supabase's", f"{at}?pgbouncer=true&connection_limit=1&connect_timeout=15", "", ""),
         ("Heroku's", f"postgres://{who}@{real}{ends}", "", ""),
         ("Railway's", f"{at}?connect_timeout=10&application_name={name}", "URL-25", name),
@@ -883,7 +901,7 @@ def _why(read: Outcome, code: str, style: str) -> tuple[str, str]:
     if any(word in words for word in foreign):
         return "URL-22", ""
     if not code and "certificate" in words and "verif" in words:
-        return "URL-26", _UNKNOWN_AUTHORITY if style == "a verified" else ""
+        return "URL-26", ""
     raised = f" ({read.failure.type})" if read.failure else ""
     said = f"{style} URL did not lead to your database{raised}."
     return code or "URL-29", said[0].upper() + said[1:] if code in ("", "URL-28") else ""
@@ -1067,7 +1085,7 @@ def _leaks(said: str, secret: str) -> bool:
             def __call__(self, url):
                 parts = urlsplit(url)
                 who, _, where = parts.netloc.rpartition('@')
-                if not parts.netloc or '@' in who or '/' in who or '@' in parts.path:
+                if not who or '@' in who or '/' in who or '@' in parts.path:
                     return '<unreadable>'
                 keys = [k for k, v in parse_qsl(parts.query) if 'password' not in k]
                 user = who.partition(':')[0]
@@ -1112,10 +1130,15 @@ _WRITTEN = (
         "URL-33",
     ),
     ("postgresql://{user}:{user}@{host}.example/{user}", "URL-34", "URL-34"),
+    ("postgresql://:{secret}@{host}.example/{database}", "URL-38", ""),
+    # Where a ? or a # stands, SQLAlchemy goes on to read the password, and others stop.
+    ("postgresql://{user}:{secret}?{secret}@{host}.example/{database}", "URL-38", ""),
+    ("postgresql://{user}:{secret}#{secret}@{host}.example/{database}", "URL-38", ""),
     # What cannot be read as a URL, or reads as another one.
     ("postgresql://{user}:{secret}@{secret}:{secret}/w@{host}.example/{database}", "URL-35", ""),
     ("postgresql://{user}:w@{secret}@{host}.example/{database}", "URL-35", ""),
     ("{user}:{secret}@{host}.example/{database}", "URL-35", ""),
+    ("{user}:{secret}/{secret}@{host}.example/{database}", "URL-35", ""),
     ("postgresql://{user}:{secret}@{host}.example:port/{database}", "URL-35", ""),
     ("postgresql://{user}:{secret}@{host}.example:1,b.example:2/{database}", "URL-35", ""),
 )
@@ -1262,6 +1285,7 @@ async def words_for(explain: Any, way: str, url: str, sql: str) -> AsyncIterator
     ),
     right=(
         """
+        import re
         import socket
         from sqlalchemy.exc import InvalidRequestError, NoSuchModuleError
         STATES = {"28P01": "password", "3D000": "database"}
@@ -1274,7 +1298,7 @@ async def words_for(explain: Any, way: str, url: str, sql: str) -> AsyncIterator
         }
         WORDS = {
             "password authentication failed": "password",
-            "database": "database",
+            'database ".*" does not exist': "database",
             "Connection refused": "closed",
             "failed to resolve host": "host",
             "invalid connection option": "option",
@@ -1289,7 +1313,8 @@ async def words_for(explain: Any, way: str, url: str, sql: str) -> AsyncIterator
                 if isinstance(cause, kind):
                     return word
             said = str(cause)
-            return next((word for words, word in WORDS.items() if words in said), "other")
+            found = (word for words, word in WORDS.items() if re.search(words, said))
+            return next(found, "other")
         """,
         """
         import re
@@ -1308,6 +1333,7 @@ async def words_for(explain: Any, way: str, url: str, sql: str) -> AsyncIterator
             return next((c for p, c in PATTERNS if re.search(p, said, re.S)), Cause.other)
         """,
         """
+        import errno
         import socket
         import psycopg
         from sqlalchemy import exc
@@ -1324,7 +1350,7 @@ async def words_for(explain: Any, way: str, url: str, sql: str) -> AsyncIterator
                         case socket.gaierror():
                             return 'host'
                         case OSError():
-                            return 'closed'
+                            return 'closed' if error.errno == errno.ECONNREFUSED else 'other'
                         case TypeError() if 'keyword' in str(error):
                             return 'option'
                         case psycopg.ProgrammingError() if not error.sqlstate:
@@ -1342,7 +1368,7 @@ async def words_for(explain: Any, way: str, url: str, sql: str) -> AsyncIterator
                     return 'host'
                 if 'FATAL:  password' in text:
                     return 'password'
-                if 'FATAL:  database' in text:
+                if 'FATAL:  database' in text and 'not exist' in text:
                     return 'database'
                 return 'closed' if 'refused' in text else 'other'
         explain = Explain()
@@ -1393,7 +1419,10 @@ def _troubles(lab: Any, closed: int, word: str) -> list[tuple[str, ...]]:
         ("URL-45", "other", "python", "", f"{{}}['DB_PASSWORD_{word}']"),
         ("URL-45", "other", "python", "", "len(5)"),
         ("URL-45", "other", "python", "", "__import__('sqlalchemy').make_url('harbour')"),
+        ("URL-45", "other", "python", "", "raise ConnectionResetError(104, 'Reset by peer')"),
         ("URL-45", "other", "psycopg", f"{unverified}/{word}.crt", ""),
+        ("URL-45", "other", "asyncpg", f"{unverified}/{word}.crt", ""),
+        ("URL-45", "other", "psycopg", f"postgresql://{who}@{at}/template0", ""),  # it is there
     ]
     return sorted(made)
 
@@ -1409,10 +1438,11 @@ async def dial(for_psql: Any, url: str, table: str) -> AsyncIterator[Any]:
 
 
 async def line_of(for_psql: Any, url: str) -> AsyncIterator[Any]:
-    """Which kind of line libpq reads from the text that the answer makes, without dialling."""
+    """What libpq reads from the text that the answer makes, without dialling."""
     from psycopg.conninfo import conninfo_to_dict
 
-    yield conninfo_to_dict(for_psql(url)).get("sslmode")
+    read = conninfo_to_dict(for_psql(url))
+    yield {key: read.get(key) for key in ("user", "password", "sslmode")}
 
 
 @lesson.exercise(
@@ -1583,9 +1613,19 @@ async def for_psql(trial: Trial) -> None:
             await steps.outcome()
             expect(read.value == word and name in {"", *seen}, code, _LOST.get(code, ""))
     for mode in ("disable", "verify-full"):
-        url = f"postgresql+asyncpg://{draw.word()}:x@quay.example:5432/alca?ssl={mode}"
-        read = await subject.steps(line_of, url).outcome()
-        expect(read.value == mode, "URL-53", f"`ssl={mode}` is another kind of line now.")
+        who = {"user": f"{draw.word()}@{draw.word()}", "password": f"{draw.word()}/?'%\\#:"}
+        login = ":".join(quote(part, safe="") for part in who.values())
+        url = f"postgresql+asyncpg://{login}@quay.example:5432/alca?ssl={mode}"
+        read = _own(await subject.steps(line_of, url).outcome())
+        found = dict(read.value or {})
+        expect(found and who.items() <= found.items(), "URL-57", _SIGNS)
+        expect(found["sslmode"] == mode, "URL-53", f"`ssl={mode}` is another kind of line now.")
+
+
+_SIGNS = (
+    "With signs such as `@`, `/` and `'` in user and password, libpq reads others from your text, "
+    "or cannot read it."
+)
 
 
 async def _told_to(trial: Trial, place: str, driver: str, secret: str, query: str = "") -> set[str]:
@@ -1719,4 +1759,8 @@ lesson.codes |= {
     "`urlencode(..., quote_via=quote)` writes `%20`.",
     "URL-56": "SQLAlchemy's `?host=a:1&host=b:2` is `a:1,b:2` before the slash for libpq, or "
     "`host=a,b port=1,2` in words.",
+    "URL-57": "In a URL for libpq every sign of a name or password that could end it is escaped: "
+    "`quote(part, safe='')`, because `quote` alone leaves a `/`. In text such as `user=... "
+    "password=...` it is `'` and `\\` that need a `\\` before them: `make_conninfo(**parts)` of "
+    "`psycopg.conninfo` knows.",
 }

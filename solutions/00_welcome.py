@@ -543,7 +543,8 @@ await ask("select 'Dear ' || :passenger", passenger=passenger)
 # Now all of it in one. Over the engine that it is given, `keep` stores a ferry in the table `ferry`, in
 # the columns `name` and `seats`, and gives the connection back. When it has returned, a *stranger* looks
 # for the row, over a connection of their own. Not all ferries are called Alca, so the values travel
-# beside the SQL. And what Postgres refuses, `keep` does not pass over in silence.
+# beside the SQL. And what Postgres refuses, `keep` does not pass over in silence; the connection goes
+# back all the same.
 
 
 # %% exercise="welcome.keep"

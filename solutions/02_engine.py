@@ -878,7 +878,7 @@ engine.three_runs.check()
 #
 # | `APP_ENV` | database | echo |
 # |---|---|---|
-# | `testing` | SQLite in memory, whatever `DATABASE_URL` says | off |
+# | `testing` | SQLite in memory, whatever `DATABASE_URL` says, or if it is missing | off |
 # | `development` | the SQLite file in `DATABASE_URL` | on |
 # | `production` | the Postgres in `DATABASE_URL`, with a pool; an exception if it is missing | if `DEBUG` says so |
 #

@@ -22,6 +22,7 @@
 
 # %%
 import os
+import re
 import socket
 import ssl
 import tempfile
@@ -551,7 +552,7 @@ def explain(error):
             return word
     texts = {
         "password authentication failed": "password",
-        "database": "database",
+        'database ".*" does not exist': "database",
         "Connection refused": "closed",
         "failed to resolve host": "host",
         "invalid connection option": "option",
@@ -559,7 +560,7 @@ def explain(error):
         "unexpected keyword argument": "option",
     }
     said = str(cause)
-    return next((word for words, word in texts.items() if words in said), "other")
+    return next((word for words, word in texts.items() if re.search(words, said)), "other")
     # </answer>
 
 

@@ -423,6 +423,39 @@ WRONG = {
             threading.Thread(target=work, daemon=True).start()
             return await answer
         """,
+        """
+        # What counts as false is lost.
+        import asyncio
+        async def ask_legacy(legacy):
+            return await asyncio.to_thread(legacy) or None
+        """,
+        """
+        # Remembers what it gave last time.
+        import asyncio
+        known = {}
+        async def ask_legacy(legacy):
+            if legacy not in known:
+                known[legacy] = await asyncio.to_thread(legacy)
+            return known[legacy]
+        """,
+        """
+        # Tries once more.
+        import asyncio
+        async def ask_legacy(legacy):
+            try:
+                return await asyncio.to_thread(legacy)
+            except Exception:
+                return await asyncio.to_thread(legacy)
+        """,
+        """
+        # The same kind of exception, and another one.
+        import asyncio
+        async def ask_legacy(legacy):
+            try:
+                return await asyncio.to_thread(legacy)
+            except Exception as error:
+                raise type(error)('the old office does not answer') from error
+        """,
     ],
     "engine.three_runs": [
         """
@@ -688,6 +721,23 @@ WRONG = {
                 return create_engine('sqlite://')
             return create_engine(environ['DATABASE_URL'], echo=bool(environ.get('DEBUG')))
         """,
+        """
+        # Takes out of the mapping what it has read.
+        def engine_for(environ):
+            kind = environ.pop('APP_ENV')
+            if kind == 'testing': return create_async_engine('sqlite+aiosqlite://')
+            echo = environ.pop('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            url = environ.pop('DATABASE_URL')
+            return create_async_engine(url, echo=echo or kind == 'development')
+        """,
+        """
+        # Tests that need the URL they must not use.
+        def engine_for(environ):
+            kind, url = environ['APP_ENV'], environ['DATABASE_URL']
+            if kind == 'testing': return create_async_engine('sqlite+aiosqlite://')
+            echo = environ.get('DEBUG', '').lower() in ('1', 'true', 'yes', 'on')
+            return create_async_engine(url, echo=echo or kind == 'development')
+        """,
     ],
     "engine.sizes": [
         """
@@ -785,6 +835,32 @@ WRONG = {
             return create_async_engine(
                 environ['DATABASE_URL'], pool_size=int(os.environ.get('POOL_SIZE', kept)),
                 max_overflow=int(os.environ.get('MAX_OVERFLOW', more)))
+        """,
+        """
+        # Takes out of the mapping what it has read.
+        def sized_engine(environ):
+            kept, more = (5, 10) if environ.get('APP_ENV') == 'production' else (2, 0)
+            return create_async_engine(environ['DATABASE_URL'],
+                                       pool_size=int(environ.pop('POOL_SIZE', kept)),
+                                       max_overflow=int(environ.pop('MAX_OVERFLOW', more)))
+        """,
+        """
+        # A second place that counts as production.
+        def sized_engine(environ):
+            large = environ.get('APP_ENV') in ('production', 'staging')
+            kept, more = (5, 10) if large else (2, 0)
+            return create_async_engine(environ['DATABASE_URL'],
+                                       pool_size=int(environ.get('POOL_SIZE', kept)),
+                                       max_overflow=int(environ.get('MAX_OVERFLOW', more)))
+        """,
+        """
+        # What it has never heard of counts as production.
+        def sized_engine(environ):
+            small = environ.get('APP_ENV', 'development') in ('development', 'testing', 'staging')
+            kept, more = (2, 0) if small else (5, 10)
+            return create_async_engine(environ['DATABASE_URL'],
+                                       pool_size=int(environ.get('POOL_SIZE', kept)),
+                                       max_overflow=int(environ.get('MAX_OVERFLOW', more)))
         """,
     ],
 }

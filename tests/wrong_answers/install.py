@@ -122,6 +122,19 @@ WRONG = {
         def installed(names):
             return {name: look(name) for name in names}
         """,
+        """
+        # Takes the names out of the list it was given.
+        from importlib.metadata import PackageNotFoundError, version
+        def installed(names):
+            found = {}
+            while names:
+                name = names.pop()
+                try:
+                    found[name] = version(name)
+                except PackageNotFoundError:
+                    found[name] = None
+            return found
+        """,
     ],
     "install.adds": [
         """
@@ -320,6 +333,28 @@ WRONG = {
             asked = [r for r in map(Requirement, lines) if not r.marker or r.marker.evaluate()]
             return [r.name for r in asked
                     if not any(d.version in r.specifier for d in distributions(name=r.name))]
+        """,
+        """
+        # One line for each package, the last one.
+        from importlib.metadata import distributions
+        from packaging.requirements import Requirement
+        def unmet(lines):
+            asked = {Requirement(line).name: line for line in lines}
+            return [line for line in asked.values()
+                    if (r := Requirement(line)) and (not r.marker or r.marker.evaluate())
+                    and not any(d.version in r.specifier for d in distributions(name=r.name))]
+        """,
+        """
+        # Takes out of the list it was given what is met.
+        from importlib.metadata import distributions
+        from packaging.requirements import Requirement
+        def unmet(lines):
+            for line in list(lines):
+                r = Requirement(line)
+                here = any(d.version in r.specifier for d in distributions(name=r.name))
+                if here or r.marker and not r.marker.evaluate():
+                    lines.remove(line)
+            return lines
         """,
     ],
     "install.missing_for": [

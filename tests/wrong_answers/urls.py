@@ -118,6 +118,29 @@ WRONG = {
                 return 'sqlite+aiosqlite:///' + made.database.lstrip('/')
             return made.set(drivername='postgresql+asyncpg')
         """,
+        """
+        # Leaves alone what is async already, and its capitals with it.
+        from sqlalchemy import make_url
+        KNOWN = {'postgresql+asyncpg', 'postgresql+psycopg', 'sqlite+aiosqlite'}
+        def to_async(url):
+            if not url or not url.strip(): raise ValueError
+            made = make_url(url.strip().strip('"\\''))
+            name = made.drivername.lower()
+            if name in KNOWN: return made
+            lite = name.startswith('sqlite')
+            return made.set(drivername='sqlite+aiosqlite' if lite else 'postgresql+asyncpg')
+        """,
+        """
+        # SQLite always has a file here.
+        import re
+        def to_async(url):
+            text = (url or '').strip().strip('"\\'')
+            found = re.match('(?i)(postgres[^:]*:/|sqlite[^:]*://)/', text)
+            if not found: raise ValueError(url)
+            lite = found[0].endswith('///')
+            scheme = 'sqlite+aiosqlite:///' if lite else 'postgresql+asyncpg://'
+            return scheme + text[found.end():]
+        """,
     ],
     "urls.from_parts": [
         """
@@ -198,6 +221,38 @@ WRONG = {
             port = p.get('port')
             return URL.create('postgresql+asyncpg', p['user'], p['password'], p['host'],
                               port if isinstance(port, int) else 5432, p['database'])
+        """,
+        """
+        # What stands at the edges goes.
+        from sqlalchemy import URL
+        def from_parts(p):
+            user, password, host, database = (
+                p[key].strip() for key in ('user', 'password', 'host', 'database'))
+            port = p.get('port') or None
+            return URL.create('postgresql+asyncpg', user, password, host, port, database)
+        """,
+        """
+        # A user's name in small letters.
+        from sqlalchemy import URL
+        def from_parts(p):
+            return URL.create('postgresql+asyncpg', p['user'].lower(), p['password'], p['host'],
+                              p.get('port') or None, p['database'])
+        """,
+        """
+        # Only the signs of old.
+        from sqlalchemy import URL
+        def from_parts(p):
+            password = p['password'].encode('ascii', 'ignore').decode()
+            return URL.create('postgresql+asyncpg', p['user'], password, p['host'],
+                              p.get('port') or None, p['database'])
+        """,
+        """
+        # Renames a key in a dictionary that is not its own.
+        from sqlalchemy import URL
+        def from_parts(p):
+            p['username'] = p.pop('user')
+            p['port'] = p.get('port') or None
+            return URL.create('postgresql+asyncpg', **p)
         """,
     ],
     "urls.engine_for": [
@@ -285,6 +340,25 @@ WRONG = {
                 given['options'] = '-c ' + given['options'].split('-c ')[-1]
             return create_async_engine('postgresql+psycopg://', connect_args=given)
         """,
+        """
+        # Knows one authority, whichever the URL names.
+        import re, ssl
+        from sqlalchemy import make_url
+        from engineroom import lab
+        def engine_for(url):
+            places = re.search('(?:@|//)([^@/]*)/', url)[1]
+            made = make_url(url.replace(f'@{places}/', '@/'))
+            query, pairs = made.query, [p.partition(':')[::2] for p in places.split(',') if p]
+            args = {'host': [host for host, _ in pairs] or query['host'],
+                    'port': [int(port or 5432) for _, port in pairs] or int(query['port']),
+                    'server_settings': {
+                        key: query[key] for key in ('application_name', 'options') if key in query}}
+            if mode := query.get('sslmode'):
+                known = ssl.create_default_context(cafile=lab.ca_file)
+                args['ssl'] = known if mode == 'verify-full' else mode
+            made = made.set(drivername='postgresql+asyncpg', query={})
+            return create_async_engine(made, connect_args=args)
+        """,
     ],
     "urls.masked": [
         """
@@ -363,6 +437,40 @@ WRONG = {
                 return f'{made.username}:{secret[::-1]}@{made.host}/{made.database}'
             except Exception:
                 return '(unreadable)'
+        """,
+        """
+        # Text that is no URL, with a slash in its password.
+        import re
+        def masked(url):
+            url = re.sub(r'(?i)(password=)[^&]*', r'\\1***', url)
+            head, found, rest = url.partition('://')
+            if not found: return re.sub(':[^/]*@', ':***@', url)
+            before, at, after = rest.rpartition('@')
+            return f"{head}://{before.partition(':')[0]}:***{at}{after}"
+        """,
+        """
+        # A question mark in a password is not where a query begins.
+        from urllib.parse import urlsplit
+        def masked(url):
+            try:
+                parts = urlsplit(url)
+                who, _, where = parts.netloc.rpartition('@')
+            except ValueError:
+                return 'unreadable'
+            if not parts.netloc or '@' in who + parts.path or '/' in who: return 'unreadable'
+            return f"{who.partition(':')[0]} at {where}{parts.path}"
+        """,
+        """
+        # No user, and so no password.
+        import re
+        from sqlalchemy import make_url
+        def masked(url):
+            try:
+                if '@' in (make_url(url).host or ''): return 'unreadable'
+            except Exception:
+                return 'unreadable'
+            url = re.sub('(://[^:/@]+):[^@]*@', r'\\1:***@', url)
+            return re.sub('(password=)[^&]*', r'\\1***', url)
         """,
     ],
     "urls.explain": [
@@ -472,6 +580,41 @@ WRONG = {
                     return word
             return 'other'
         """,
+        """
+        # Whatever the system says is a closed port.
+        import re, socket
+        from sqlalchemy.exc import InvalidRequestError, NoSuchModuleError
+        def explain(error):
+            cause = getattr(error, 'orig', None) or error
+            if state := getattr(cause, 'sqlstate', None):
+                return {'28P01': 'password', '3D000': 'database'}.get(state, 'other')
+            if isinstance(cause, socket.gaierror): return 'host'
+            if isinstance(cause, OSError): return 'closed'
+            if isinstance(cause, (InvalidRequestError, NoSuchModuleError, ImportError)):
+                return 'driver'
+            words = {'password auth': 'password', 'database .* not exist': 'database',
+                     'refused': 'closed', 'resolve': 'host', 'connection option': 'option',
+                     'URI query': 'option', 'unexpected keyword': 'option'}
+            found = (word for text, word in words.items() if re.search(text, str(cause)))
+            return next(found, 'other')
+        """,
+        """
+        # Whatever speaks of a database: this one is there, and takes nobody.
+        import socket
+        from sqlalchemy.exc import InvalidRequestError, NoSuchModuleError
+        def explain(error):
+            cause = getattr(error, 'orig', None) or error
+            if state := getattr(cause, 'sqlstate', None):
+                return {'28P01': 'password', '3D000': 'database'}.get(state, 'other')
+            if isinstance(cause, socket.gaierror): return 'host'
+            if isinstance(cause, ConnectionRefusedError): return 'closed'
+            if isinstance(cause, (InvalidRequestError, NoSuchModuleError, ImportError)):
+                return 'driver'
+            words = {'password auth': 'password', 'database': 'database', 'refused': 'closed',
+                     'resolve': 'host', 'connection option': 'option', 'URI query': 'option',
+                     'unexpected keyword': 'option'}
+            return next((word for text, word in words.items() if text in str(cause)), 'other')
+        """,
     ],
     "urls.for_psql": [
         """
@@ -550,6 +693,31 @@ WRONG = {
             return make_conninfo(
                 user=made.username, password=made.password, dbname=made.database,
                 host=','.join(h for h, _ in pairs), port=','.join(p for _, p in pairs), **given)
+        """,
+        """
+        # A slash in a password ends it for libpq; quote leaves it.
+        from urllib.parse import quote, urlencode
+        from sqlalchemy import make_url
+        def for_psql(url):
+            made = make_url(url)
+            query = dict(made.query)
+            hosts = query.pop('host', None) or f'{made.host}:{made.port or 5432}'
+            if 'ssl' in query: query['sslmode'] = query.pop('ssl')
+            where = hosts if isinstance(hosts, str) else ','.join(hosts)
+            who = f'{quote(made.username)}:{quote(made.password)}'
+            return f'postgresql://{who}@{where}/{made.database}?{urlencode(query, quote_via=quote)}'
+        """,
+        """
+        # Words in quotes, and nothing before a quote or a backslash in them.
+        from sqlalchemy import make_url
+        def for_psql(url):
+            made = make_url(url)
+            words = {'user': made.username, 'password': made.password, 'dbname': made.database}
+            query = dict(made.query)
+            hosts = query.pop('host', None) or (f'{made.host}:{made.port or 5432}',)
+            words['host'], words['port'] = map(','.join, zip(*(h.rsplit(':', 1) for h in hosts)))
+            if 'ssl' in query: query['sslmode'] = query.pop('ssl')
+            return ' '.join(f"{key}='{value}'" for key, value in (words | query).items())
         """,
     ],
 }

@@ -345,5 +345,15 @@ WRONG = {
         async def keep(engine, name, seats):
             asyncio.create_task(store(engine, name, seats))
         """,
+        """
+        # Gives the connection back, unless Postgres refuses.
+        from sqlalchemy import text
+        async def keep(engine, name, seats):
+            conn = await engine.connect()
+            values = {'name': name, 'seats': seats}
+            await conn.execute(text('insert into ferry values (:name, :seats)'), values)
+            await conn.commit()
+            await conn.close()
+        """,
     ],
 }
