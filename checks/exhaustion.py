@@ -60,7 +60,7 @@ async def look_around(who_holds: Any, url: str) -> AsyncIterator[Any]:
     borrowed = Borrowed(engine)
     for _ in range(2):
         found = await who_holds(engine)
-        rows = list(found) if isinstance(found, list | tuple | set) else [None]
+        rows: list[Any] = list(found) if isinstance(found, list | tuple | set) else [None]
         yield [
             [list(row) if hasattr(row, "__iter__") else [row] for row in rows],
             borrowed.count,
