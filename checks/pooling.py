@@ -974,10 +974,11 @@ async def tide(shrinking: Any, url: str) -> AsyncIterator[Any]:
     """Two rushes of five, a quiet time of six requests in turn, and another rush."""
     from sqlalchemy import text
 
-    from engineroom.exercises.tools import Crowd, async_engine
+    from engineroom.exercises.tools import Crowd, async_engine, let_pass
 
     engine = async_engine(shrinking(url))
-    for _ in range(2):
+    for rest in (0, 20):
+        await let_pass(rest)
         crowd = Crowd(engine, 5)
         await crowd.come()
         yield await crowd.served()

@@ -98,7 +98,10 @@ async def start_up(
     if hasattr(load_settings, "cache_clear"):
         load_settings.cache_clear()
     main = vars(sys.modules["__main__"])
-    before = dict(main)  # what an answer notes down in globals is forgotten at the next start
+    # What an answer keeps for its process, in globals or in its classes, is forgotten afterwards.
+    before = dict(main)
+    ours = [v for v in before.values() if isinstance(v, type) and v.__module__ == main["__name__"]]
+    kinds = [(kind, dict(vars(kind))) for kind in ours]
     if program:  # it has a file, which lies elsewhere; a notebook has none, and dotenv notices
         main["__file__"] = "/elsewhere/desk.py"
     try:
@@ -109,6 +112,10 @@ async def start_up(
     finally:
         main.clear()
         main.update(before)
+        for kind, attributes in kinds:
+            for name, value in attributes.items():
+                if vars(kind).get(name) is not value:
+                    setattr(kind, name, value)
     yield shown
     given = given.get_secret_value() if hasattr(given, "get_secret_value") else given
     engine = create_async_engine(given if isinstance(given, str | URL) else str(given))
@@ -375,6 +382,20 @@ async def start_up(
             if settings is None:
                 settings = Settings()
             return settings
+        """,
+        """
+        import os
+        from dotenv import dotenv_values
+        from pydantic import SecretStr
+        class Settings:
+            only = None
+            def __new__(cls):
+                if cls.only is None:
+                    cls.only = super().__new__(cls)
+                    found = dotenv_values('.env') | dict(os.environ)
+                    cls.only.database_url = SecretStr(found['DATABASE_URL'])
+                return cls.only
+        load_settings = lambda: Settings()
         """,
     ),
 )
@@ -1036,7 +1057,7 @@ async def vault_engine(trial: Trial) -> None:
         async def rotate(name: str, signs: str = "@:/%41#? '") -> None:
             password = f"{draw.word(4)}{signs}{draw.word(4)}"
             await role.change_password(password)
-            await safe.keep(name, _as_rds(trial.lab, password, names[name], draw))
+            await safe.keep(name, _as_rds(trial.lab, password, names[name]))
 
         steps = trial.subject.steps(shifts, vault, list(names), table)
         for name in names:
@@ -1069,14 +1090,14 @@ async def _only_for(witness: Any, role: str, table: str, word: str) -> None:
     )
 
 
-def _as_rds(lab: Any, password: str, key: str, draw: Draw) -> dict[str, Any]:
-    """A secret as a manager has it."""
+def _as_rds(lab: Any, password: str, key: str) -> dict[str, Any]:
+    """A secret as a manager has it; the port is a number in one, and text in the other."""
     return {
         "engine": "postgres",
         "username": lab.app_user,
         "password": password,
         "host": lab.host,
-        "port": draw.choice([lab.port, str(lab.port)]),
+        "port": lab.port if key == "dbname" else str(lab.port),
         key: lab.database,
     }
 
@@ -1963,7 +1984,7 @@ def _repository(
     for alike in (f"{folder}{draw.word(2)}/{draw.word()}.txt", f"{draw.word()}.{ending}x"):
         write(alike, f"DATABASE_URL={url(secret())}", "SEC-49" if ignores else "SEC-45")
     if not ignores:
-        inside = f"{draw.word(3)}{draw.choice('$*{')}{draw.word(3)}"
+        inside = f"{draw.word(3)}$*{{{draw.word(3)}"
         write(f"{draw.word()}.cfg", f"url = {url(inside)}", "SEC-50")
     if ignores:
         files[".gitignore"] = f".env\n*.{ending}\n{folder}/\n"

@@ -373,6 +373,11 @@ WRONG = {
             return engine
         """,
         """
+        def shrinking(url):
+            return create_async_engine(
+                url, pool_use_lifo=True, pool_pre_ping=True, pool_recycle=1)
+        """,
+        """
         from engineroom import lab
         def shrinking(url):
             return create_async_engine(lab.url, pool_use_lifo=True, pool_pre_ping=True)

@@ -369,6 +369,34 @@ WRONG = {
                 params['password'] = read(client, secret_id)['password']
             return engine
         """,
+        """
+        import json
+        from urllib.parse import quote
+        from sqlalchemy import event
+        def vault_engine(client, secret_id):
+            def read():
+                found = client.get_secret_value(SecretId=secret_id)
+                return json.loads(found['SecretString'])
+            s = read()
+            name = s.get('dbname') or s['database']
+            engine = create_async_engine(
+                'postgresql+asyncpg://' + quote(s['username']) + '@' + s['host'] + ':' + s['port']
+                + '/' + name)
+            event.listen(engine.sync_engine, 'do_connect',
+                         lambda d, r, a, p: p.update(password=read()['password']))
+            return engine
+        """,
+        _VAULT
+        + """
+        def vault_engine(client, secret_id):
+            s = read(client, secret_id)
+            if not isinstance(s['port'], int):
+                raise ValueError('a port is a number')
+            engine = create_async_engine(address(s))
+            event.listen(engine.sync_engine, 'do_connect',
+                         lambda d, r, a, p: p.update(password=read(client, secret_id)['password']))
+            return engine
+        """,
     ],
     "security.verified": [
         """
