@@ -292,6 +292,11 @@ WRONG = {
         """
         def production_engine(url):
             return create_async_engine(
+                url, pool_size=5, max_overflow=10, pool_pre_ping=True, pool_recycle=0)
+        """,
+        """
+        def production_engine(url):
+            return create_async_engine(
                 url + '?sslmode=require', pool_size=5, max_overflow=10, pool_pre_ping=True,
                 pool_recycle=300)
         """,
