@@ -75,6 +75,14 @@ WRONG = {
             ),
         ),
         _but(_FLEET, ('"server_default": func.now()', '"server_default": func.current_date()')),
+        _but(_FLEET, ("max_length=6", "max_length=7")),
+        _but(
+            _CORE,
+            (
+                "ForeignKey('sailing.id'), nullable",
+                "ForeignKey('sailing.id'), unique=True, nullable",
+            ),
+        ),
     ],
     "tables.drift": [
         _but(
@@ -263,6 +271,7 @@ WRONG = {
                     ' values (:ferry, :departs_at, :seats_left)'), rows)
             return len(rows)
         """,
+        _but(_LOAD, ("parse, blob)", "parse, blob.decode())")),
     ],
     "tables.once_only": [
         """
@@ -624,6 +633,13 @@ engine = create""",
             (
                 "    async with make_session() as session:\n        yield session",
                 "    session = make_session()\n    yield session\n    await session.close()",
+            ),
+        ),
+        _but(
+            _FILE,
+            (
+                "async def get_session",
+                "import contextlib\n\n\n@contextlib.asynccontextmanager\nasync def get_session",
             ),
         ),
     ],
