@@ -17,32 +17,40 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 SIOCSIFFLAGS, IFF_UP_RUNNING = 0x8914, 0x41
+PATIENCE = 5
 
 
 def main() -> int:
     told = json.load(sys.stdin)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", IFF_UP_RUNNING))
-    running = []
-    for container in told["containers"]:
-        with open(container["log"], "wb") as log:
-            running.append(
-                subprocess.Popen(
-                    container["command"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
-                )
-            )
+    running = [start(container) for container in told["containers"]]
+    ended = 0
     while not all(container["up"] in said(container) for container in told["containers"]):
-        for process, container in zip(running, told["containers"], strict=True):
-            if process.poll() is not None:
+        for number, container in enumerate(told["containers"]):
+            if running[number].poll() is None:
+                continue
+            # As Kubernetes does: a worker that waits for its scheduler gives up at some time.
+            ended += 1
+            if ended > PATIENCE:
                 print(f"This has ended: {' '.join(container['command'])}", file=sys.stderr)
                 return 1
+            running[number] = start(container)
         time.sleep(0.05)
     return subprocess.run(told["then"], stdin=subprocess.DEVNULL).returncode
 
 
-def said(container: dict[str, str]) -> str:
+def start(container: dict[str, Any]) -> subprocess.Popen[bytes]:
+    with open(container["log"], "ab") as log:
+        return subprocess.Popen(
+            container["command"], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+
+
+def said(container: dict[str, Any]) -> str:
     return Path(container["log"]).read_text()
 
 
