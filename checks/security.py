@@ -98,6 +98,10 @@ async def start_up(
     if hasattr(load_settings, "cache_clear"):
         load_settings.cache_clear()
     main = vars(sys.modules["__main__"])
+    # What an answer keeps for its process, in globals or in its classes, is forgotten afterwards.
+    before = dict(main)
+    ours = [v for v in before.values() if isinstance(v, type) and v.__module__ == main["__name__"]]
+    kinds = [(kind, dict(vars(kind))) for kind in ours]
     if program:  # it has a file, which lies elsewhere; a notebook has none, and dotenv notices
         main["__file__"] = "/elsewhere/desk.py"
     try:
@@ -106,13 +110,18 @@ async def start_up(
             given: Any = settings.database_url if use else ""
             shown = f"{settings!r} {settings}"
     finally:
-        main.pop("__file__", None)
+        main.clear()
+        main.update(before)
+        for kind, attributes in kinds:
+            for name, value in attributes.items():
+                if vars(kind).get(name) is not value:
+                    setattr(kind, name, value)
     yield shown
     given = given.get_secret_value() if hasattr(given, "get_secret_value") else given
     engine = create_async_engine(given if isinstance(given, str | URL) else str(given))
     try:
         async with engine.connect():
-            yield None
+            yield dict(engine.url.query)
     finally:
         await engine.dispose()
 
@@ -360,6 +369,34 @@ async def start_up(
                 raise SystemExit('DATABASE_URL is not set')
             return types.SimpleNamespace(database_url=SecretStr(url))
         """,
+        """
+        from pydantic import SecretStr
+        from pydantic_settings import BaseSettings
+        settings = None
+        class Settings(BaseSettings):
+            model_config = {
+                'env_file': '.env', 'extra': 'ignore', 'hide_input_in_errors': True}
+            database_url: SecretStr
+        def load_settings():
+            global settings
+            if settings is None:
+                settings = Settings()
+            return settings
+        """,
+        """
+        import os
+        from dotenv import dotenv_values
+        from pydantic import SecretStr
+        class Settings:
+            only = None
+            def __new__(cls):
+                if cls.only is None:
+                    cls.only = super().__new__(cls)
+                    found = dotenv_values('.env') | dict(os.environ)
+                    cls.only.database_url = SecretStr(found['DATABASE_URL'])
+                return cls.only
+        load_settings = lambda: Settings()
+        """,
     ),
 )
 async def settings(trial: Trial) -> None:
@@ -368,7 +405,7 @@ async def settings(trial: Trial) -> None:
     unset, foreign = {"DATABASE_URL": ""}, f"MAIL_KEY={secret}\nDESK_PORT=8000\n"
     for dotenv, variables, wanted, code in (
         (f'DATABASE_URL="{there}"\n', unset, there, "SEC-01"),
-        (f"{foreign}# ours\nDATABASE_URL={here}\n", unset, here, "SEC-02"),
+        (f"{foreign}# ours\nDATABASE_URL={here}?{_OPTION}\n", unset, here, "SEC-02"),
         (f"DATABASE_URL={here}\n", {"DATABASE_URL": there}, there, "SEC-03"),
         (None, {"DATABASE_URL": here}, here, "SEC-05"),
     ):
@@ -409,6 +446,8 @@ async def _logs_in(
             raise SubjectFailed(read.failure)
         return False
     used = await steps.outcome()
+    whole = not used.ok or code != "SEC-02" or used.value == dict([_OPTION.split("=")])
+    expect(whole, "SEC-09", _CUT_SHORT)
     seen = {backend.user for backend in await trial.witness.backends()}
     if used.ok:
         await steps.outcome()
@@ -417,6 +456,8 @@ async def _logs_in(
     return seen == {trial.lab.user if url == trial.lab.url else trial.lab.app_user}
 
 
+_OPTION = "prepared_statement_cache_size=50"
+_CUT_SHORT = "Your `database_url` is not all of it: a value in `.env` may have an `=` in it, too."
 _ALONE = {"SEC-05": "DATABASE_URL was set and there was no `.env`; you did not start with it."}
 
 
@@ -445,7 +486,9 @@ _UNNAMED = (
 # -- safe_message --------------------------------------------------------------------------
 
 
-async def troubles(safe_message: Any, url: str, table: str, secret: str) -> AsyncIterator[Any]:
+async def troubles(
+    safe_message: Any, url: str, table: str, secret: str, seats: int
+) -> AsyncIterator[Any]:
     """What the answer says of errors that are made here and now; their values are a secret."""
     from sqlalchemy import Enum, bindparam, column, literal, select
     from sqlalchemy import table as named
@@ -461,6 +504,7 @@ async def troubles(safe_message: Any, url: str, table: str, secret: str) -> Asyn
             (booked.insert(), {"code": secret[::-1], "passenger": None, "seats": 2}),
             (select(booked).where(booked.c.seats == bindparam("seats")), {"seats": secret}),
             (select(literal(secret, ferry)), {}),
+            (booked.insert(), {"code": "more", "passenger": "x", "seats": seats}),
         ):
             try:
                 async with engine.begin() as connection:
@@ -642,6 +686,7 @@ async def nobody_answers(safe_message: Any, url: str) -> AsyncIterator[Any]:
 )
 async def safe_message(trial: Trial) -> None:
     lab, draw, secret = trial.lab, trial.draw, _secret(trial.draw)
+    seats = draw.randint(10**10, 10**11)  # too many for an int, and asyncpg says how many
     table, once, some = (_plain_name(draw) for _ in range(3))
     await trial.witness.execute(
         f"create table {table} as select '{secret}'::text as code, 'x' as passenger, 1 as seats;"
@@ -649,11 +694,13 @@ async def safe_message(trial: Trial) -> None:
         f" add constraint {some} check (seats > 0)"
     )
     for url in (lab.psycopg_url, lab.url):
-        steps = trial.subject.steps(troubles, url, table, secret)
-        said = [await steps.next() for _ in range(5)]
+        steps = trial.subject.steps(troubles, url, table, secret, seats)
+        said = [await steps.next() for _ in range(6)]
         expect(all(type(one) is str for one in said), "SEC-16", "`safe_message` returns text.")
-        for one, code in zip(said, ("SEC-11", "SEC-11", "SEC-11", "SEC-12", "SEC-14"), strict=True):
-            expect(not _shows(one, secret) and not _shows(one, secret[::-1]), code)
+        for one, code in zip(said, _LEAKS, strict=True):
+            row = code == "SEC-11" and not any(words in one for words in _DETAIL)
+            leaks = _shows(one, secret) or _shows(one, secret[::-1]) or str(seats) in one
+            expect(not leaks, code, _OF_THE_ROW if row else "")
         for one, names in zip(said, _TELLING, strict=True):
             expect(any(name in one for name in names), "SEC-13")
         expect(once in said[0] and some in said[1], "SEC-15")
@@ -668,6 +715,12 @@ def _one_line(said: Any) -> bool:
 
 
 _SILENT = ("OperationalError", "ConnectionRefusedError", "OSError", "ConnectionError")
+_LEAKS = ("SEC-11", "SEC-11", "SEC-11", "SEC-12", "SEC-14", "SEC-12")
+_DETAIL = ("DETAIL", "Key (", "Failing row")
+_OF_THE_ROW = (
+    "A value of the row stands in your line. What an error was given, its `params`, and what its "
+    "driver says, `args` and `detail`, are data: take the SQLSTATE, the class and the names."
+)
 _UNHEARD = "Nobody answered: such an error has no SQLSTATE, and your line does not tell its class."
 _TELLING = (
     ("23505",),
@@ -676,6 +729,7 @@ _TELLING = (
     # asyncpg refuses the value itself, so this one's code is the driver's.
     ("22P02", "22000", "DataError"),
     ("StatementError", "LookupError"),
+    ("22003", "22000", "DataError"),
 )
 
 
@@ -747,8 +801,8 @@ async def shifts(
         Slip(
             "fstring",
             "SEC-21",
-            "The password broke your URL: in the secret an @ is an @, in a URL it ends the "
-            "password.",
+            "The password broke your URL: in the secret an @ is an @ and a blank is a blank, in a "
+            "URL they mean something else.",
             (
                 """
                 import json
@@ -977,6 +1031,20 @@ async def shifts(
                                        async_creator=Kept(client, secret_id).connect)
         vault_engine = partial(build, NullPool)
         """,
+        """
+        import asyncio, json
+        from sqlalchemy import URL
+        def vault_engine(client, secret_id):
+            def read():
+                found = client.get_secret_value(SecretId=secret_id)
+                return json.loads(found['SecretString'])
+            async def password():
+                return (await asyncio.to_thread(read))['password']
+            s = read()
+            url = URL.create('postgresql+asyncpg', s['username'], None, s['host'], int(s['port']),
+                             s.get('dbname') or s.get('database'))
+            return create_async_engine(url, connect_args={'password': password, 'timeout': 10})
+        """,
     ),
 )
 async def vault_engine(trial: Trial) -> None:
@@ -989,7 +1057,7 @@ async def vault_engine(trial: Trial) -> None:
         async def rotate(name: str, signs: str = "@:/%41#? '") -> None:
             password = f"{draw.word(4)}{signs}{draw.word(4)}"
             await role.change_password(password)
-            await safe.keep(name, _as_rds(trial.lab, password, names[name], draw))
+            await safe.keep(name, _as_rds(trial.lab, password, names[name]))
 
         steps = trial.subject.steps(shifts, vault, list(names), table)
         for name in names:
@@ -1022,14 +1090,14 @@ async def _only_for(witness: Any, role: str, table: str, word: str) -> None:
     )
 
 
-def _as_rds(lab: Any, password: str, key: str, draw: Draw) -> dict[str, Any]:
-    """A secret as a manager has it."""
+def _as_rds(lab: Any, password: str, key: str) -> dict[str, Any]:
+    """A secret as a manager has it; the port is a number in one, and text in the other."""
     return {
         "engine": "postgres",
         "username": lab.app_user,
         "password": password,
         "host": lab.host,
-        "port": draw.choice([lab.port, str(lab.port)]),
+        "port": lab.port if key == "dbname" else str(lab.port),
         key: lab.database,
     }
 
@@ -1057,11 +1125,15 @@ async def ask_server(
     ``usual`` is the file of authorities that this machine trusts anyway.
     """
     import os
+    from contextlib import ExitStack
+    from importlib.util import find_spec
     from unittest.mock import patch
 
     from sqlalchemy import Engine, text
 
-    with patch.dict(os.environ, {"SSL_CERT_FILE": usual} if usual else {}):
+    with patch.dict(os.environ, {"SSL_CERT_FILE": usual} if usual else {}), ExitStack() as web:
+        if usual and find_spec("certifi"):  # where many a program finds the web's authorities
+            web.enter_context(patch("certifi.where", lambda: usual))
         engine = verified_engine(url, ca_file)
         if isinstance(engine, Engine):
             raise TypeError("this engine is not async; create_async_engine makes one that is")
@@ -1201,6 +1273,15 @@ async def ask_server(
                     url.replace('+asyncpg', ''), ssl=ssl.create_default_context(cafile=ca_file))
             return create_async_engine('postgresql+asyncpg://', async_creator=connect)
         """,
+        """
+        import ssl
+        from pathlib import Path
+        def verified_engine(url, ca_file):
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            context.load_verify_locations(cadata=Path(ca_file).read_text())
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            return create_async_engine(url, connect_args={'ssl': context, 'timeout': 10})
+        """,
     ),
 )
 async def verified(trial: Trial) -> None:
@@ -1239,7 +1320,10 @@ async def _last_heard(trial: Trial, impostor: str) -> int:
     return max((note["number"] for note in notes if note["what"] == "login"), default=0)
 
 
-_ALWAYS_OURS = "With another authority in `ca_file`, you asked the one that you knew already."
+_ALWAYS_OURS = (
+    "With another URL, and another authority in `ca_file`, you did not come to the server that "
+    "they name: take both from the arguments, each time."
+)
 _BESIDES = (
     "Only the authority in `ca_file` was to vouch for the server, and you believed the machine's "
     "own authorities as well."
@@ -1704,7 +1788,8 @@ async def search(find_secrets: Any, files: dict[str, str]) -> AsyncIterator[Any]
         Slip(
             "hidden",
             "SEC-44",
-            "Nothing ignores this `.env`: git takes hidden files like any other.",
+            "No `.gitignore` names that hidden file (`.env` is not `.env.live`): git takes it like "
+            "any other.",
             (
                 r"""
                 import re
@@ -1818,13 +1903,16 @@ async def scan(trial: Trial) -> None:
         pairs = type(found) is list and all(type(line) is int for _, line in found)
         expect(pairs, "SEC-45", "`find_secrets` returns a list of (path, line), the line a number.")
         found = {(path, line) for path, line in found}
-        for place, code in wanted.items():
-            expect(place in found, code, _MISSED.get(code, "").format(_at(place)))
+        missed = [(place, code) for place, code in wanted.items() if place not in found]
+        for place, code in missed:
+            expect(code == "SEC-50", code, _MISSED.get(code, "").format(_at(place)))
         for code in ("SEC-43", "SEC-42"):
             # A rule of thumb may be wrong once.
             expect(sum(innocent.get(place) == code for place in found) <= 1, code)
         strange = sorted(p for p in found - set(wanted) if innocent.get(p, "SEC-46") == "SEC-46")
         expect(len(strange) <= 1, "SEC-46", f"There is no password in {_at(*strange[:1])}.")
+        for place, code in missed:
+            expect(False, code, _MISSED[code].format(_at(place)))
         within = await steps.next()
     expect(within is True, "SEC-48", _ABSOLUTE)
 
@@ -1832,6 +1920,7 @@ async def scan(trial: Trial) -> None:
 _MISSED = {
     "SEC-45": "You missed {}.",
     "SEC-47": "You missed {}: that text is not UTF-8, and its lines count all the same.",
+    "SEC-50": "You missed {}: such a sign may stand within a password, too.",
     "SEC-49": "You left out {}, and `.gitignore` names another: only a part of the name is alike.",
 }
 _ABSOLUTE = "You gave the path on this machine; the one within the folder was asked for."
@@ -1883,14 +1972,20 @@ def _repository(
         f"{draw.word()}.txt", f"https://{draw.word()}.example/a:b?c=d, d@e.example", "SEC-46", True
     )
     ending, folder = draw.word(4), draw.word()
-    named = [".env", f"desk/{draw.word()}.{ending}", f"{folder}/notes/{draw.word()}.txt"]
-    named += [f"{draw.word()}/{folder}/{draw.word()}.txt" for _ in range(2)]
+    named = [".env", f"{folder}/notes/{draw.word()}.txt"]
+    for _ in range(2):  # of each kind, at a depth: one false alarm is forgiven
+        deep = draw.word()
+        named += [f"{deep}/.env", f"{deep}/{draw.word()}.{ending}", f"{deep}/{folder}/a.txt"]
     for path in named:
         line = f"DATABASE_URL={url(secret())}"
-        missed = "SEC-44" if path == ".env" else "SEC-45"
+        missed = "SEC-44" if path.endswith(".env") else "SEC-45"
         write(path, line, "SEC-43" if ignores else missed, ignores)
+    write(".env.live", f"DATABASE_URL={url(secret())}", "SEC-44")
     for alike in (f"{folder}{draw.word(2)}/{draw.word()}.txt", f"{draw.word()}.{ending}x"):
         write(alike, f"DATABASE_URL={url(secret())}", "SEC-49" if ignores else "SEC-45")
+    if not ignores:
+        inside = f"{draw.word(3)}$*{{{draw.word(3)}"
+        write(f"{draw.word()}.cfg", f"url = {url(inside)}", "SEC-50")
     if ignores:
         files[".gitignore"] = f".env\n*.{ending}\n{folder}/\n"
     return files, wanted, innocent
@@ -1939,7 +2034,8 @@ lesson.codes |= {
     "is no SQLSTATE, and asyncpg's error has no `orig` either: `type(error).__name__` is there "
     "with every error.",
     "SEC-21": "In a secret, the password stands as it is. In a URL, @ and : and / and % mean "
-    "something. Give the parts to `URL.create`, or to the driver by name.",
+    "something, and what `quote_plus` makes of a blank, a +, stays a + there. Give the parts to "
+    "`URL.create`, or to the driver by name.",
     "SEC-22": "A password may change while your program runs. Connections that are open live on; "
     "a new one needs today's. Ask the manager when a connection is opened: SQLAlchemy's event "
     "`do_connect`, `async_creator`, or a callable `password` for asyncpg.",
@@ -1987,7 +2083,10 @@ lesson.codes |= {
     "SEC-48": "The path is the one within the folder, as git would say it: "
     "`file.relative_to(folder)`, or `os.path.relpath(file, folder)`.",
     "SEC-49": "`drafts/` names the folder `drafts`, and not `drafts2`; `*.bak` names what ends "
-    "so. Compare whole parts of the path: `fnmatch(part, pattern)`, and not `in`.",
+    "so, and `.env` is not `.env.live`. Compare whole parts of the path: `fnmatch(part, pattern)`, "
+    "and not `in`.",
+    "SEC-50": "`***`, `{password}` and `${PASSWORD}` begin with their sign. A password may have a "
+    "`*`, a `$` or a `{` further on: look at the first sign only.",
     "TLS-01": "An encrypted line to a stranger is still a line to a stranger. Compare with "
     "`lab.impostor.url`: what it heard is in `lab.impostor.heard()`. Let the driver check "
     "the certificate against `lab.ca_file`.",

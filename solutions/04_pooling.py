@@ -686,7 +686,8 @@ pooling.production_engine.check()
 #
 # Paste what it wrote into the next cell. What it has to live up to: the host forgets lines, in
 # silence, after 300 seconds without a word, and now and then it restarts its databases. No request
-# may fail after a restart. None may speak on a line that has rested for 290 seconds.
+# may fail after a restart. None may speak on a line that has rested for 290 seconds. (The check
+# listens to every word, so its line has no TLS: do not require any. That is lesson 06.)
 #
 # Before you run the check, read the explanation. Does it say what *pre-ping* cures, and what it
 # cannot?

@@ -1017,8 +1017,8 @@ if boto3:
 #
 # - Any file counts: settings of a tool, the output that a notebook keeps, a hidden file, a text that is
 #   not UTF-8.
-# - `***`, `{password}` and `${PASSWORD}` are no passwords. Somebody who is warned for nothing stops
-#   reading warnings; one false alarm is forgiven.
+# - `***`, `{password}` and `${PASSWORD}` are no passwords (`kip$per` is one). Somebody who is warned
+#   for nothing stops reading warnings; one false alarm is forgiven.
 # - What `.gitignore` names is not committed, and left out. Its lines are a name (`.env`), an ending
 #   (`*.bak`), or a folder (`drafts/`), at any depth. There may be no `.gitignore`.
 # - There are pictures in the repository, too.

@@ -940,7 +940,8 @@ del os.environ["TESTING"]
 # - finds what it has committed itself, and nothing of the others;
 # - has an event loop of its own, as is usual with pytest-asyncio.
 #
-# And when all are over, Postgres finds not a single row.
+# And when all are over, Postgres finds not a single row. Undo them or remove them, as you like; but
+# drop no table.
 
 # %% exercise="sqlite_testing.fixtures"
 CONFTEST = (

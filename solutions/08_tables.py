@@ -574,8 +574,9 @@ print(
 #   not in the other (a column's `name` is what Postgres knows, its `key` is Python's);
 # - `"ticket:ix_ticket_season"`: an index is missing.
 #
-# What is only in the database belongs to somebody else, and is not named. `drift` looks, and changes
-# nothing. (`from sqlalchemy import inspect`: `inspect(conn)` answers such questions; and it is not async.)
+# What is only in the database, or in another schema of it, belongs to somebody else, and is not named.
+# `drift` looks, and changes nothing. (`from sqlalchemy import inspect`: `inspect(conn)` answers such
+# questions; and it is not async.)
 
 
 # %% exercise="tables.drift"

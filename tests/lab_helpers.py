@@ -70,10 +70,20 @@ def eventually(look: Callable[[], T], what: str, patience: float = PATIENCE) -> 
 # -- homes ---------------------------------------------------------------------------------
 
 
+def _scratch() -> str:
+    """Where homes are: in memory, if there is room. A lab makes thousands of small files."""
+    memory = "/dev/shm"
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 8 << 30
+    return memory if roomy else "/tmp"
+
+
+SCRATCH = _scratch()
+
+
 def make_home(name: str = "") -> Path:
     """A short, empty folder: a socket's path has little room, and pytest's own is closed
     to the account that root's servers run under."""
-    folder = Path(tempfile.mkdtemp(prefix="er-", dir="/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="er-", dir=SCRATCH))
     folder.chmod(0o711 if IS_ROOT else 0o700)
     home = folder / (name or "home")
     home.mkdir()
@@ -354,6 +364,22 @@ def kill_9(*pids: int) -> None:
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
     eventually(lambda: all(map(gone, pids)), "the killed processes have ended")
+
+
+def pip_download(requirements: Path, folder: Path) -> None:
+    """Fetch what a test reads in and nobody installs, held to its hashes."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "pip", "download", "--quiet"),
+            *("--no-deps", "--require-hashes", "--only-binary=:all:"),
+            *("--dest", str(folder), "--requirement", str(requirements)),
+        ],
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or ["no word of pip's"])[-1]
+        pytest.skip(f"What {requirements} names cannot be downloaded: {why}. Next: a network")
 
 
 @contextmanager

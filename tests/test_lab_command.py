@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from browser_helpers import chromium
 from jupyter_helpers import LabCommand, copy_course
 from lab_helpers import (
     IS_ROOT,
@@ -167,15 +168,10 @@ def test_a_second_lab_takes_another_port_and_the_same_postgres(
 
 
 @contextmanager
-def chromium(profile: Path) -> Iterator[Any]:
+def window(profile: Path) -> Iterator[Any]:
     """A page in a real browser, which has loopback and nothing else to talk to."""
-    program = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
-    if program is None:
-        pytest.skip("needs Chromium: make system-deps")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
+    with chromium() as (kind, program):
+        context = kind.launch_persistent_context(
             profile,
             executable_path=program,
             viewport={"width": 1280, "height": 900},
@@ -210,7 +206,7 @@ def outputs_of(notebook: Path) -> list[list[str]]:
 def test_a_learner_runs_the_first_lesson(course: Path, env: dict[str, str], home: Path) -> None:
     mine = course / "work" / WELCOME
     expected = outputs_of(course / "notebooks" / WELCOME)
-    with LabCommand(course, env).ready() as lab, chromium(home.parent / "browser") as page:
+    with LabCommand(course, env).ready() as lab, window(home.parent / "browser") as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(lab.url)

@@ -201,6 +201,22 @@ def test_a_check_can_be_interrupted_and_the_next_one_works(common_lab: Lab) -> N
         assert "passed" in learner.run("pooling.ceiling.check()")["text/plain"]
 
 
+def test_the_judge_is_ready_before_it_is_asked(common_lab: Lab) -> None:
+    with notebook(common_lab) as learner:
+        learner.run("import engineroom")
+        assert not children_named(learner, "engineroom.exercises.court")
+        learner.run("from checks import pooling")
+        eventually(
+            lambda: children_named(learner, "engineroom.exercises.nursery"),
+            "the first import of an exercise starts the court and its nursery",
+        )
+        (court,) = children_named(learner, "engineroom.exercises.court")
+        learner.run("from checks import urls")
+        learner.run(RIGHT)
+        assert "passed" in learner.run("pooling.ceiling.check()")["text/plain"]
+        assert children_named(learner, "engineroom.exercises.court") == [court]
+
+
 def test_a_killed_kernel_leaves_no_judge_behind(common_lab: Lab) -> None:
     with notebook(common_lab) as learner:
         learner.run("from checks import pooling\n" + RIGHT)

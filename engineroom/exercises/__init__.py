@@ -27,4 +27,11 @@ __all__ = [
     "expect",
 ]
 
-watch()
+
+def _open_court() -> None:
+    from engineroom.exercises.notebook import open_court
+
+    open_court()
+
+
+watch(afterwards=_open_court)

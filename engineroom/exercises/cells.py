@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 _ran: list[tuple[str, str | None]] = []
@@ -10,8 +11,9 @@ _ran: list[tuple[str, str | None]] = []
 _watching: list[Any] = []
 
 
-def watch() -> None:
-    """Note every cell from now on, and those before as far as the kernel remembers them.
+def watch(afterwards: Callable[[], None] = lambda: None) -> None:
+    """Note every cell from now on, and those before as far as the kernel remembers them;
+    do ``afterwards`` once the cell is done that this is called in.
 
     Called when the first exercise is imported. Whoever runs notebooks by program often keeps no
     history, so history alone would make such a run's answers "not attempted".
@@ -30,6 +32,7 @@ def watch() -> None:
         shell.events.unregister("post_run_cell", after_this_one)
         if result.info is not None and result.info.raw_cell not in dict(_ran):
             before(result.info)
+        afterwards()
 
     shell.events.register("pre_run_cell", before)
     shell.events.register("post_run_cell", after_this_one)

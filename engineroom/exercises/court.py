@@ -69,7 +69,7 @@ async def _answer(bench: Bench, progress: Progress, request: dict[str, Any]) -> 
 
 
 def main() -> None:
-    """Run as ``python -m engineroom.exercises.court`` by the first check of a notebook."""
+    """Run as ``python -m engineroom.exercises.court`` with a notebook's first exercise."""
     # What a check prints by accident must not be taken for a verdict.
     replies = os.dup(1)
     os.dup2(2, 1)

@@ -19,12 +19,17 @@ from engineroom.exercises.model import Exercise, Verdict
 
 
 class _Court:
-    """The judge's process, started at the first check and again whenever it was lost."""
+    """The judge's process, started with the first exercise and again whenever it was lost."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._pid = 0
         self._turn = threading.Lock()
+
+    def open(self) -> None:
+        """Have it start, so that who asks first need not wait while it imports what it needs."""
+        with self._turn:
+            self._ready()
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         with self._turn:
@@ -82,6 +87,13 @@ class _Court:
 
 _court = _Court()
 atexit.register(_court.close)
+
+
+def open_court() -> None:
+    """Make ready for the first check, while the learner still reads."""
+    # What keeps it from starting is said when there is something to check.
+    with contextlib.suppress(OSError):
+        _court.open()
 
 
 def check(exercise: Exercise) -> VerdictCard:

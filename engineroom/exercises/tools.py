@@ -181,6 +181,8 @@ class Crowd:
     def __init__(self, engine: Any, size: int, sql: str = "select * from gate") -> None:
         self._engine = engine
         self._sql = sql
+        self._inside = 0
+        self._met: Exception | None = None
         self._asking = [asyncio.ensure_future(self._ask()) for _ in range(size)]
 
     async def _ask(self) -> bool:
@@ -188,10 +190,23 @@ class Crowd:
 
         try:
             async with self._engine.connect() as connection:
+                self._inside += 1
                 await connection.execute(text(self._sql))
-        except Exception:
+        except Exception as error:
+            self._met = error
             return False
         return True
+
+    async def come(self) -> None:
+        """Wait until one of them has a connection; if none ever gets any, raise what they met.
+
+        Who queues at a pool that could open nothing is not woken, and has no more to hope for.
+        """
+        while not self._inside:
+            pool_is_empty = hasattr(self._engine.pool, "checkedout") and not self.begun
+            if self._met and (pool_is_empty or all(task.done() for task in self._asking)):
+                raise self._met
+            await asyncio.sleep(0.001)
 
     @property
     def refused(self) -> int:

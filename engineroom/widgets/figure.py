@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 from html import escape
+from textwrap import wrap
 
 INK, SOFT, LINE, BLUE, RED = "#1c232b", "#4a5460", "#8a939e", "#2459b3", "#b4231f"
+_TIED = "\N{NO-BREAK SPACE}"
 
 
 def figure(picture: str, spoken: str, words: str) -> str:
@@ -35,6 +37,23 @@ def say(x: float, y: float, words: str, **more: str) -> str:
     """A line of text; ``text_anchor`` becomes ``text-anchor``."""
     extra = "".join(f" {key.replace('_', '-')}='{value}'" for key, value in more.items())
     return f"<text x='{x:g}' y='{y:g}'{extra}>{escape(words)}</text>"
+
+
+def key(left: float, top: float, width: float, signs: list[str]) -> list[str]:
+    """What the signs mean, in as many lines as a picture of that width takes."""
+    # Wide enough for any sans-serif; what belongs together is not torn apart.
+    most = int((width - left) / 7.4)
+    lines = wrap("   ".join(sign.replace(" ", _TIED) for sign in signs), most)
+    return [
+        say(
+            left,
+            top + 18 * number,
+            line.replace(_TIED, " "),
+            fill=SOFT,
+            **{"xml:space": "preserve"},
+        )
+        for number, line in enumerate(lines)
+    ]
 
 
 def table(rows: list[list[str]]) -> str:

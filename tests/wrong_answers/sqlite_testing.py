@@ -108,6 +108,29 @@ WRONG = {
                 cursor.close()
             return engine
         """,
+        """
+        import random
+        from sqlalchemy import event
+        def fresh_db(folder):
+            name = f'test_{random.randint(1, 500)}.db'
+            engine = create_async_engine(f'sqlite+aiosqlite:///{folder}/{name}')
+            @event.listens_for(engine.sync_engine, 'connect')
+            def keys(connection, _):
+                connection.cursor().execute('pragma foreign_keys = on')
+            return engine
+        """,
+        """
+        import uuid
+        from sqlalchemy import event
+        def fresh_db(folder):
+            for old in folder.glob('*.db'):
+                old.unlink()
+            engine = create_async_engine(f'sqlite+aiosqlite:///{folder}/{uuid.uuid4()}.db')
+            @event.listens_for(engine.sync_engine, 'connect')
+            def keys(connection, _):
+                connection.cursor().execute('pragma foreign_keys = on')
+            return engine
+        """,
     ],
     "sqlite_testing.patient": [
         """
@@ -220,6 +243,19 @@ WRONG = {
                 conn.exec_driver_sql('commit')
             return engine
         """,
+        """
+        from sqlalchemy import event
+        def shop_engine(file, patience):
+            engine = create_async_engine(
+                f'sqlite+aiosqlite:///{file}',
+                connect_args={'timeout': max(patience, 5), 'isolation_level': None})
+            @event.listens_for(engine.sync_engine, 'connect')
+            def log(connection, _):
+                connection.cursor().execute('pragma journal_mode = wal')
+            event.listen(engine.sync_engine, 'begin',
+                         lambda conn: conn.exec_driver_sql('begin immediate'))
+            return engine
+        """,
     ],
     "sqlite_testing.lies": [
         """
@@ -286,6 +322,11 @@ WRONG = {
                 f"create table {table} (n smallint); insert into {table} values (99999)",
                 f"create table {table} (n integer check (n > 0)); insert into {table} values (0)",
             ]
+        """,
+        """
+        def lies(table):
+            questions = ("1 / 0", "'a' + 1", "1 where 1", "9223372036854775807 + 1")
+            return [f"create table {table} (n int); select {what}" for what in questions]
         """,
     ],
     "sqlite_testing.harbour_time": [
@@ -374,6 +415,37 @@ WRONG = {
                 return value and value.astimezone(UTC).replace(tzinfo=None)
             def process_result_value(self, value, dialect):
                 return value and value.replace(tzinfo=UTC)
+        """,
+        """
+        from datetime import UTC, datetime
+        from sqlalchemy import String, TypeDecorator
+        FORM = '%d.%m.%Y %H:%M:%S.%f'
+        class HarbourTime(TypeDecorator):
+            impl, cache_ok = String, True
+            def process_bind_param(self, value, dialect):
+                if value is None:
+                    return None
+                if value.utcoffset() is None:
+                    raise ValueError('no zone')
+                return value.astimezone(UTC).strftime(FORM)
+            def process_result_value(self, value, dialect):
+                return None if value is None else datetime.strptime(value, FORM).replace(tzinfo=UTC)
+        """,
+        """
+        from datetime import UTC, datetime
+        from sqlalchemy import BigInteger, TypeDecorator
+        class HarbourTime(TypeDecorator):
+            impl, cache_ok = BigInteger, True
+            def process_bind_param(self, value, dialect):
+                if value is None:
+                    return None
+                if value.utcoffset() is None:
+                    raise ValueError('no zone')
+                return int(value.timestamp()) * 1_000_000 + value.microsecond
+            def process_result_value(self, value, dialect):
+                if value is not None:
+                    whole = datetime.fromtimestamp(value // 1_000_000, UTC)
+                    return whole.replace(microsecond=value % 1_000_000)
         """,
     ],
     "sqlite_testing.find": [
@@ -486,6 +558,53 @@ WRONG = {
                 " and extras ->> 'meal' = :meal order by code"), {'part': part, 'meal': meal})
             return list(rows.scalars())
         """,
+        """
+        from sqlalchemy import JSON, Column, MetaData, String, Table, cast, func, select
+        booking = Table('booking', MetaData(), Column('code', String),
+                        Column('passenger', String), Column('extras', JSON))
+        async def find(conn, part, meal):
+            found = list(await conn.scalars(
+                select(booking.c.code).order_by(booking.c.code)
+                .where(booking.c.passenger.icontains(part, autoescape=True))
+                .where(cast(booking.c.extras['meal'], String) == f'"{meal}"')))
+            return found
+        """,
+        """
+        from sqlalchemy import JSON, Column, MetaData, String, Table, cast, func, select
+        booking = Table('booking', MetaData(), Column('code', String),
+                        Column('passenger', String), Column('extras', JSON))
+        async def find(conn, part, meal):
+            found = list(await conn.scalars(
+                select(booking.c.code).order_by(booking.c.code)
+                .where(booking.c.passenger.icontains(part.strip(), autoescape=True))
+                .where(booking.c.extras['meal'].as_string() == meal)))
+            return found
+        """,
+        """
+        from sqlalchemy import JSON, Column, MetaData, String, Table, cast, func, select
+        booking = Table('booking', MetaData(), Column('code', String),
+                        Column('passenger', String), Column('extras', JSON))
+        async def find(conn, part, meal):
+            found = list(await conn.scalars(
+                select(booking.c.code).order_by(booking.c.code)
+                .where(booking.c.passenger.icontains(part, autoescape=True))
+                .where(booking.c.extras['meal'].as_string() == meal)))
+            await conn.close()
+            return found
+        """,
+        """
+        from sqlalchemy import JSON, Column, MetaData, String, Table, cast, func, select
+        booking = Table('booking', MetaData(), Column('code', String),
+                        Column('passenger', String), Column('extras', JSON))
+        async def find(conn, part, meal):
+            part = part.lower().replace('%', '/%').replace('_', '/_')
+            pattern = f'%{part}%'
+            found = list(await conn.scalars(
+                select(booking.c.code).order_by(booking.c.code)
+                .where(func.lower(booking.c.passenger).like(pattern, escape='/'))
+                .where(booking.c.extras['meal'].as_string() == meal)))
+            return found
+        """,
     ],
     "sqlite_testing.fixtures": [
         """
@@ -597,6 +716,37 @@ WRONG = {
             async with AsyncSession(engine) as session:
                 yield session
             await engine.dispose()
+        '''
+        """,
+        """
+        CONFTEST = '''
+        import os, pytest_asyncio
+        from sqlalchemy import MetaData
+        from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+        @pytest_asyncio.fixture
+        async def session():
+            engine = create_async_engine(os.environ['DESK_URL'])
+            metadata = MetaData()
+            async with engine.begin() as conn:
+                await conn.run_sync(metadata.reflect)
+            async with AsyncSession(engine) as session:
+                yield session
+            async with engine.begin() as conn:
+                await conn.run_sync(metadata.drop_all)
+                await conn.run_sync(metadata.create_all)
+            await engine.dispose()
+        '''
+        """,
+        """
+        CONFTEST = '''
+        import os, pytest_asyncio
+        from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+        @pytest_asyncio.fixture
+        async def session():
+            engine = create_async_engine(os.environ['DESK_URL'])
+            conn = await engine.connect()
+            await conn.begin()
+            yield AsyncSession(conn, join_transaction_mode='create_savepoint')
         '''
         """,
     ],

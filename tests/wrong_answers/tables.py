@@ -11,10 +11,10 @@ def _but(text: str, *changes: tuple[str, str]) -> str:
 
 
 _FLEET, _DECLARATIVE, _CORE, _ = tables.models.right
-_DRIFT, _ALEMBIC, _SQL = tables.drift.right
-_LOAD, _LOADER, _ = tables.off_the_loop.right
+_DRIFT, _ALEMBIC, _SQL, *_ = tables.drift.right
+_LOAD, _LOADER, *_ = tables.off_the_loop.right
 _ONCE, _RETRY, *_ = tables.once_only.right
-_LIFESPAN, _LIFESPAN_CLASS, _ = tables.lifespan.right
+_LIFESPAN, _LIFESPAN_CLASS, *_ = tables.lifespan.right
 _FILE, _LAZY, _BARE, _ = tables.database_file.right
 
 WRONG = {
@@ -56,6 +56,33 @@ WRONG = {
         from sqlalchemy import MetaData
         fleet = MetaData
         """,
+        _but(_CORE, ("UniqueConstraint('name')", "UniqueConstraint('name', 'seats')")),
+        _but(
+            _CORE,
+            (
+                "['booking'].c.code, unique",
+                "['booking'].c.code, metadata.tables['booking'].c.sailing_id, unique",
+            ),
+        ),
+        _but(_FLEET, ('foreign_key="sailing.id"', 'foreign_key="ferry.id"')),
+        _but(_CORE, ("CheckConstraint('seats >= 1')", "CheckConstraint('seats > 1')")),
+        _but(_CORE, ("between 1 and 500", "between 1 and 9")),
+        _but(
+            _CORE,
+            (
+                "Column('passenger', Text, nullable",
+                "Column('passenger', Text, server_default='', nullable",
+            ),
+        ),
+        _but(_FLEET, ('"server_default": func.now()', '"server_default": func.current_date()')),
+        _but(_FLEET, ("max_length=6", "max_length=7")),
+        _but(
+            _CORE,
+            (
+                "ForeignKey('sailing.id'), nullable",
+                "ForeignKey('sailing.id'), unique=True, nullable",
+            ),
+        ),
     ],
     "tables.drift": [
         _but(
@@ -128,6 +155,20 @@ WRONG = {
                     f'{t.name}.{c.name}' for t in m.sorted_tables for c in t.columns}
             return words(metadata) - words(there)
         """,
+        _but(_SQL, (" where table_schema = current_schema()", "")),
+        _but(_SQL, (" where schemaname = current_schema()", "")),
+        _but(
+            _DRIFT,
+            ("getattr(real['type'], 'length', None)", "str(real['type'])"),
+            ("getattr(column.type, 'length', None)", "str(column.type)"),
+        ),
+        _but(
+            _DRIFT,
+            (
+                "async with engine.connect() as conn:\n        return",
+                "conn = await engine.connect()\n    return",
+            ),
+        ),
     ],
     "tables.off_the_loop": [
         _but(_LOAD, (':seats_left)"), rows)', ':seats_left) on conflict do nothing"), rows)')),
@@ -195,6 +236,42 @@ WRONG = {
             return stored
         """,
         _but(_LOADER, ("session.begin():", "session:")),
+        """
+        import asyncio
+        async def load_timetable(engine, parse, blob):
+            rows = await asyncio.to_thread(parse, blob)
+            names = ['ferry', 'departs_at', 'seats_left']
+            async with engine.begin() as conn:
+                raw = (await conn.get_raw_connection()).driver_connection
+                found = [tuple(row[name] for name in names) for row in rows]
+                await raw.copy_records_to_table('sailing', records=found, columns=names)
+            return len(rows)
+        """,
+        """
+        import asyncio
+        from sqlalchemy import text
+        async def load_timetable(engine, parse, blob):
+            rows = await asyncio.to_thread(parse, blob)
+            for row in rows:
+                row['departs_at'] = row['departs_at'].replace(tzinfo=None)
+            async with engine.begin() as conn:
+                await conn.execute(text(
+                    'insert into sailing (ferry, departs_at, seats_left)'
+                    ' values (:ferry, :departs_at, :seats_left)'), rows)
+            return len(rows)
+        """,
+        """
+        import asyncio
+        from sqlalchemy import text
+        async def load_timetable(engine, parse, blob):
+            rows = await asyncio.to_thread(parse, blob)
+            async with create_async_engine(engine.url).begin() as conn:
+                await conn.execute(text(
+                    'insert into sailing (ferry, departs_at, seats_left)'
+                    ' values (:ferry, :departs_at, :seats_left)'), rows)
+            return len(rows)
+        """,
+        _but(_LOAD, ("parse, blob)", "parse, blob.decode())")),
     ],
     "tables.once_only": [
         """
@@ -316,6 +393,36 @@ WRONG = {
                     if table.name not in there:
                         await conn.run_sync(table.create)
         """,
+        """
+        from sqlalchemy import text
+        async def prepare(engine, metadata):
+            async with engine.begin() as conn:
+                await conn.execute(text('select pg_advisory_xact_lock(7)'))
+                await conn.run_sync(metadata.drop_all)
+                await conn.run_sync(metadata.create_all)
+        """,
+        """
+        from sqlalchemy import text
+        async def prepare(engine, metadata):
+            async with engine.begin() as conn:
+                await conn.execute(text('select pg_advisory_lock(7)'))
+                try:
+                    await conn.run_sync(metadata.create_all)
+                finally:
+                    await conn.execute(text('select pg_advisory_unlock(7)'))
+        """,
+        """
+        import asyncio
+        from sqlalchemy.exc import DBAPIError
+        async def prepare(engine, metadata):
+            while True:
+                try:
+                    async with engine.begin() as conn:
+                        await conn.run_sync(metadata.create_all)
+                    return
+                except DBAPIError:
+                    await asyncio.sleep(0.05)
+        """,
     ],
     "tables.lifespan": [
         """
@@ -414,6 +521,23 @@ WRONG = {
                     await app.state.engine.dispose()
             return lifespan
         """,
+        """
+        from contextlib import asynccontextmanager
+        def make_lifespan(url, metadata):
+            @asynccontextmanager
+            async def lifespan(app):
+                app.state.engine = create_async_engine(url)
+                try:
+                    try:
+                        async with app.state.engine.begin() as conn:
+                            await conn.run_sync(metadata.create_all)
+                    except OSError:
+                        print('Postgres is away')
+                    yield
+                finally:
+                    await app.state.engine.dispose()
+            return lifespan
+        """,
     ],
     "tables.database_file": [
         _but(
@@ -497,5 +621,26 @@ engine = create""",
         ),
         _but(_LAZY, ("create_db_and_tables", "create_tables")),
         _but(_BARE, ('environ["DATABASE_URL"]', 'environ.get("DATABASE_URL", "sqlite://x")')),
+        _but(
+            _FILE,
+            (
+                "engine = create",
+                "import logging\n\nlogging.debug(url.render_as_string(False))\nengine = create",
+            ),
+        ),
+        _but(
+            _FILE,
+            (
+                "    async with make_session() as session:\n        yield session",
+                "    session = make_session()\n    yield session\n    await session.close()",
+            ),
+        ),
+        _but(
+            _FILE,
+            (
+                "async def get_session",
+                "import contextlib\n\n\n@contextlib.asynccontextmanager\nasync def get_session",
+            ),
+        ),
     ],
 }
