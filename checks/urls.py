@@ -289,7 +289,9 @@ async def to_async(trial: Trial) -> None:
         expect(read.value == word, "URL-07", f"`{shown}` did not lead to its file.")
     expect(await subject.steps(starts, "sqlite://").next(), "URL-07", _IN_MEMORY)
     for nothing in ("", None):
-        expect(await subject.steps(refuses, nothing).next() == "ValueError", "URL-04")
+        came = await subject.steps(refuses, nothing).next()
+        other = f"For {nothing!r} you raised {came}; a ValueError was asked for."
+        expect(came == "ValueError", "URL-04", "" if came == "nothing" else other)
     for junk in (" \n", "''", f"see {word}"):
         went = await subject.steps(starts, junk).next()
         expect(not went, "URL-04", f"A program would start with `{junk!r}`, which is no URL.")
