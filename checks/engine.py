@@ -284,13 +284,19 @@ async def a_morning(
         from sqlalchemy.pool import StaticPool
         get_engine = lru_cache(partial(create_async_engine, poolclass=StaticPool))
         """,
+        """
+        from functools import cache
+        @cache
+        def get_engine(url):
+            return create_async_engine(url, connect_args={
+                'server_settings': {'application_name': 'desk'}, 'command_timeout': 60})
+        """,
     ),
 )
 async def one_engine(trial: Trial) -> None:
     witness, draw, lab, word = trial.witness, trial.draw, trial.lab, trial.draw.word()
     await notice(witness, word, reader=str(urlsplit(lab.app_url).username))
     urls, before = [lab.url, lab.app_url], await witness.logins()
-    urls = [draw.choice([url, url.replace("+asyncpg", "+psycopg")]) for url in urls]
     others, order = neighbours(urls[0], draw), draw.sample([0, 1] * 5, 10)
     steps = trial.subject.steps(a_morning, urls, others, order)
     begun, odd = await steps.next()
@@ -581,13 +587,22 @@ async def four_ends(run_and_close: Any, url: str, trouble: str) -> AsyncIterator
                 await engine.dispose()
             return result
         """,
+        """
+        from contextlib import AsyncExitStack
+        async def run_and_close(url, work):
+            async with AsyncExitStack() as stack:
+                engine = create_async_engine(
+                    url, connect_args={'server_settings': {'application_name': 'script'}})
+                stack.push_async_callback(engine.dispose)
+                return await work(engine)
+        """,
     ),
 )
 async def run_and_close(trial: Trial) -> None:
     witness, draw, word = trial.witness, trial.draw, trial.draw.word()
     user = str(urlsplit(trial.lab.app_url).username)
     await notice(witness, word, reader=user)
-    url = draw.choice([trial.lab.app_url, trial.lab.app_url.replace("+asyncpg", "+psycopg")])
+    url = trial.lab.app_url
     trouble = draw.choice(["ArithmeticError", "LookupError", "OSError", "RuntimeError"])
     steps, told = trial.subject.steps(four_ends, url, trouble), f"{word} for {user}"
     two = "Two jobs ran at a time, and a connection of one was left: did they share an engine?"
@@ -1306,7 +1321,8 @@ async def without_url(engine_for: Any) -> AsyncIterator[Any]:
                 return create_async_engine(environ['DATABASE_URL'], echo=True)
             return create_async_engine(
                 environ['DATABASE_URL'], pool_size=5, max_overflow=10, pool_pre_ping=True,
-                echo=environ.get('DEBUG', '').lower() in YES)
+                echo=environ.get('DEBUG', '').lower() in YES,
+                connect_args={'server_settings': {'application_name': 'desk'}})
         """,
         """
         from typing import Literal
@@ -1358,14 +1374,13 @@ async def without_url(engine_for: Any) -> AsyncIterator[Any]:
 )
 async def environments(trial: Trial) -> None:
     witness, draw, lab = trial.witness, trial.draw, trial.lab
-    url = draw.choice([lab.url, lab.psycopg_url, lab.sync_url])
     for name, debug, place, echo in (
         ("testing", draw.choice(YES), "memory", False),
         ("development", draw.choice(NO), "given", True),
         ("production", "", "postgresql", False),
     ):
         table, before = f"memo_{draw.word()}", await witness.logins()
-        given = _given(draw, name, url, debug)
+        given = _given(draw, name, lab.url, debug)
         steps = trial.subject.steps(a_day_in, given, table)
         day = await steps.outcome()
         opened = await witness.logins() - before
@@ -1378,7 +1393,7 @@ async def environments(trial: Trial) -> None:
         expect(heard == echo, "ENG-23", f"{_spelt(given)}: the echo was {'off' if echo else 'on'}.")
         expect(opened <= 1, "ENG-25", f"Two requests in turn made {opened} logins: no pool.")
     expect(await steps.next(), "ENG-25", "Two requests at a time shared one connection: no pool.")
-    await _words_of_debug(trial, url)
+    await _words_of_debug(trial, lab.url)
     steps = trial.subject.steps(without_url)
     expect(await steps.next() == "refused", "ENG-22")
     expect(await steps.next() == "sqlite", "ENG-24", _TESTS_NEED_NONE)
@@ -1576,7 +1591,8 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
             return create_async_engine(
                 environ['DATABASE_URL'],
                 pool_size=int(environ.get('POOL_SIZE', 5 if production else 2)),
-                max_overflow=int(environ.get('MAX_OVERFLOW', 10 if production else 0)))
+                max_overflow=int(environ.get('MAX_OVERFLOW', 10 if production else 0)),
+                connect_args={'command_timeout': 60})
         """,
         """
         from pydantic_settings import BaseSettings
@@ -1612,7 +1628,7 @@ async def two_rushes(sized_engine: Any, environ: dict[str, str], limit: int) -> 
     ),
 )
 async def sizes(trial: Trial) -> None:
-    draw, url = trial.draw, trial.draw.choice([trial.lab.url, trial.lab.psycopg_url])
+    draw, url = trial.draw, trial.lab.url
     await trial.witness.execute("create table gate (n int)")
     size, other, both = draw.choice([3, 4]), 6, {"POOL_SIZE": "4", "MAX_OVERFLOW": "3"}
     if draw.random() < 0.5:
