@@ -823,7 +823,7 @@ predict(
 import time
 
 best = {}
-for _ in range(12):
+for _ in range(25):
     for way in (on_sqlite, on_postgres_anew, on_postgres_undone):
         began = time.perf_counter()
         await way()
