@@ -446,7 +446,7 @@ _FLEET_ONCE = (
 )
 async def models(trial: Trial) -> None:
     witness, draw = trial.witness, trial.draw
-    steps = trial.subject.steps(launch, draw.choice([trial.lab.url, trial.lab.psycopg_url]))
+    steps = trial.subject.steps(launch, trial.lab.url)
     expect(await steps.next(), "TAB-10", "`fleet()` should return a `MetaData`.")
     again = await steps.outcome()
     twice = again.failure is not None and "already defined" in again.failure.message
@@ -962,9 +962,7 @@ _DRIFT_SQL = """
 async def drift(trial: Trial) -> None:
     witness, draw = trial.witness, trial.draw
     names = [f"{draw.word()}s" for _ in range(3)]
-    steps = trial.subject.steps(
-        inspect_hull, draw.choice([trial.lab.url, trial.lab.psycopg_url]), names
-    )
+    steps = trial.subject.steps(inspect_hull, trial.lab.url, names)
     changes = draw.sample(_CHANGES, len(_CHANGES))
     expected: dict[str, str] = {}
     for batch in ([], changes[:2], changes[2:]):
@@ -1649,8 +1647,7 @@ async def once_only(trial: Trial) -> None:
     names = sorted({draw.word() for _ in range(9)})[:3]
     await witness.execute("create table gate (n int primary key); create table commits ()")
     await witness.execute("insert into gate values (1851)")
-    urls = draw.choice([(lab.url, lab.app_url), (lab.psycopg_url, lab.app_url)])
-    steps = trial.subject.steps(three_workers, *urls, names)
+    steps = trial.subject.steps(three_workers, lab.url, lab.app_url, names)
     said = await steps.next()
     expect(said == "done", "TAB-36", f"A worker that started alone failed: {str(said)[:200]}")
     expect(await _made(witness, names) == names, "TAB-36", "A worker alone made not all tables.")
@@ -2069,8 +2066,8 @@ _LIFESPAN_CLASS = """
 async def lifespan(trial: Trial) -> None:
     witness, draw = trial.witness, trial.draw
     names = sorted({draw.word() for _ in range(9)})[: draw.randint(2, 4)]
-    urls, storm = (trial.lab.url, trial.lab.psycopg_url), draw.word()
-    url = draw.choice(urls)
+    url, storm = trial.lab.url, draw.word()
+    urls = (url, trial.lab.psycopg_url)
     with closed_port() as port:
         away = [re.sub(r"@[^/]+/", f"@127.0.0.1:{port}/", url) for url in urls]
         before, bad = await witness.logins(), [*away, trial.lab.app_url]
