@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import socket
 import struct
 import subprocess
 import sys
+from pathlib import Path
+
+from lab_helpers import ROOT
 
 
 def test_a_nursery_whose_judge_has_gone_ends_without_a_word() -> None:
@@ -40,6 +44,8 @@ from engineroom.exercises.rehearsal import rehearse
 before, main, files = _state(), sys.modules["__main__"], len(os.listdir("/dev/fd"))
 rehearse()
 found = _state()
+assert not os.listdir(".")
+found["files"] = before["files"]  # others make theirs in the machine's /tmp meanwhile
 assert found == before, [name for name in found if found[name] != before[name]]
 assert sys.modules["__main__"] is main
 assert len(os.listdir("/dev/fd")) == files
@@ -49,8 +55,13 @@ print("as before")
 """
 
 
-def test_a_rehearsal_runs_an_answer_and_leaves_nothing_of_it() -> None:
+def test_a_rehearsal_runs_an_answer_and_leaves_nothing_of_it(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-P", "-c", _REHEARSED], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", _REHEARSED],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=os.environ | {"TMPDIR": str(tmp_path), "PYTHONPATH": str(ROOT)},
     )
     assert done.stdout == "as before\n", done.stderr

@@ -67,7 +67,12 @@ class Warden:
     async def look(self) -> None:
         """End whoever holds too much."""
         async with self._looking:
-            for database in await self._too_greedy():
+            try:
+                greedy = await self._too_greedy()
+            except asyncpg.InsufficientResourcesError:
+                self.incidents += 1  # somebody has all there is, and who it is cannot be asked
+                raise
+            for database in greedy:
                 await self._put_out(database)
 
     async def settled(self) -> None:
@@ -79,7 +84,8 @@ class Warden:
         if self.incidents != since:
             return True
         try:
-            return bool(await self._too_greedy())
+            # Also by somebody whose check is over, and who has not let go yet.
+            return any(count > AT_MOST for count in (await self._held()).values())
         except asyncpg.InsufficientResourcesError:
             return True  # not even this can be asked
         except _AWAY:

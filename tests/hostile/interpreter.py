@@ -35,6 +35,7 @@ CASES = [
             begun = property(lambda self: self.size)
             refused = property(lambda self: 3)
             async def served(self): return self.size - 3 if self.size > 3 else self.size
+            async def come(self): pass
         tools.Crowd = Crowd
         """,
         then=_NO_LIMIT,

@@ -60,12 +60,6 @@ WRONG = {
             return engine
         """,
         """
-        from engineroom import lab
-        def capped(url, at_most, wait):
-            return create_async_engine(
-                lab.url, pool_size=at_most, max_overflow=0, pool_timeout=wait)
-        """,
-        """
         import math
         def capped(url, at_most, wait):
             return create_async_engine(
