@@ -1,0 +1,68 @@
+"""The warden: whoever takes what all share is noticed, also when their check is over."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from engineroom.exercises.judge import Bench
+from engineroom.witness import Warden, Witness
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+_MANY = "select count(pg_advisory_lock(n)) from generate_series(1, $1::int) n"
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def watched(bench: Bench) -> AsyncIterator[tuple[Warden, str]]:
+    """A warden, and the URL of somebody whose check is over."""
+    lab = await bench.lab(("postgres",))
+    witness, warden = (
+        Witness(lab["server"], bench.lease.joined["tenant"], bench.overheard),
+        Warden(),
+    )
+    await witness.open()
+
+    async def end() -> None:
+        pytest.fail("nobody is to be ended")
+
+    async with warden.watches(witness, end):
+        pass
+    yield warden, lab["url"].replace("+asyncpg", "")
+    await warden.close()
+    await witness.close()
+
+
+async def test_who_holds_too_much_after_their_check_disturbs_others(
+    watched: tuple[Warden, str],
+) -> None:
+    warden, url = watched
+    greedy = await asyncpg.connect(url)
+    await greedy.fetchval(_MANY, 100)
+    assert not await warden.disturbed(warden.incidents)
+    await greedy.fetchval(_MANY, 2_000)
+    assert await warden.disturbed(warden.incidents)
+    await greedy.close()
+    for _ in range(3_000):  # a closed connection's backend needs a moment to let go
+        if not await warden.disturbed(warden.incidents):
+            break
+        await asyncio.sleep(0.01)
+    assert not await warden.disturbed(warden.incidents)
+
+
+async def test_that_there_is_nothing_left_to_look_with_is_an_incident(
+    watched: tuple[Warden, str],
+) -> None:
+    warden, url = watched
+    before = warden.incidents
+    greedy = await asyncpg.connect(url)
+    with pytest.raises(asyncpg.InsufficientResourcesError):
+        await greedy.fetchval(_MANY, 10_000_000)
+    with pytest.raises(asyncpg.InsufficientResourcesError):
+        await warden.look()
+    await greedy.close()
+    assert warden.incidents == before + 1
