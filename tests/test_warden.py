@@ -1,15 +1,19 @@
-"""The warden: whoever takes what all share is noticed, also when their check is over."""
+"""Whoever takes what all share is noticed: also when their check is over, or the server away."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 from collections.abc import AsyncIterator
 
 import asyncpg
 import pytest
 import pytest_asyncio
 
-from engineroom.exercises.judge import Bench
+from engineroom.exercises.judge import Bench, _disk_limit
+from engineroom.exercises.subject import Subject
+from engineroom.exercises.tools import closed_port
 from engineroom.witness import Warden, Witness
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -66,3 +70,23 @@ async def test_that_there_is_nothing_left_to_look_with_is_an_incident(
         await warden.look()
     await greedy.close()
     assert warden.incidents == before + 1
+
+
+async def test_a_look_at_the_disk_while_the_server_is_away_is_no_trouble(bench: Bench) -> None:
+    lab = await bench.lab(("postgres",))
+    unheard: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, what: unheard.append(what))
+    bench.disk = 1
+    try:
+        with closed_port() as port, socket.socket() as line:
+            server = lab["server"] | {"port": port}
+            witness = Witness(server, bench.lease.joined["tenant"], bench.overheard)
+            with pytest.raises(OSError, match="Connect call failed"):
+                await witness.size()
+            async with _disk_limit(bench, witness, Subject(bench.nursery, 0, line)):
+                await asyncio.sleep(0.7)
+        gc.collect()
+        assert not unheard
+    finally:
+        bench.disk = None
+        asyncio.get_running_loop().set_exception_handler(None)

@@ -370,7 +370,11 @@ async def _watch_disk(witness: Witness, subject: Subject, limit: int, over: asyn
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(over.wait(), _DISK_LOOK)
             return
-        if await witness.size() > limit:
+        try:
+            size = await witness.size()
+        except (*_IN_THE_WAY, OSError, TimeoutError):
+            continue  # whether the server is gone for good is asked with the verdict
+        if size > limit:
             subject.excess = "put more into its database than fits"
             await subject.kill()
             return

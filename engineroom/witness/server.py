@@ -115,7 +115,7 @@ class Witness:
 
     async def size(self) -> int:
         """How many bytes the learner's database takes, asked on a line of its own."""
-        if self._scales is None:
+        if self._scales is None or self._scales.is_closed():
             self._scales = await self.line()
         size = await self._scales.fetchval(
             "select pg_catalog.pg_database_size($1::name)", self._tenant["database"]
