@@ -58,6 +58,21 @@ async def test_who_holds_too_much_after_their_check_disturbs_others(
     assert not await warden.disturbed(warden.incidents)
 
 
+async def test_what_strangers_hold_on_the_same_server_is_their_own_affair(
+    watched: tuple[Warden, str],
+) -> None:
+    warden, _ = watched
+    elsewhere = Bench()
+    try:
+        lab = await elsewhere.lab(("postgres",))
+        stranger = await asyncpg.connect(lab["url"].replace("+asyncpg", ""))
+        await stranger.fetchval(_MANY, 2_000)
+        assert not await warden.disturbed(warden.incidents)
+        await stranger.close()
+    finally:
+        await elsewhere.close()
+
+
 async def test_that_there_is_nothing_left_to_look_with_is_an_incident(
     watched: tuple[Warden, str],
 ) -> None:

@@ -41,6 +41,8 @@ class Warden:
         self.incidents = 0
         """How often somebody had to be ended."""
         self._ends: dict[int, Callable[[], Awaitable[None]]] = {}
+        self._known: set[int] = set()
+        """Every database that was ever watched: of others' on the same server we know nothing."""
         self._line: asyncpg.Connection[Any] | None = None
         self._turn = asyncio.Lock()
         self._looking = asyncio.Lock()
@@ -57,6 +59,7 @@ class Warden:
             if self._line is None or self._line.is_closed():
                 self._line = await witness.line()
         self._ends[witness.database] = end
+        self._known.add(witness.database)
         if self._rounds is None or self._rounds.done():
             self._rounds = asyncio.create_task(self._go_round())
         try:
@@ -84,8 +87,9 @@ class Warden:
         if self.incidents != since:
             return True
         try:
-            # Also by somebody whose check is over, and who has not let go yet.
-            return any(count > AT_MOST for count in (await self._held()).values())
+            # Also somebody whose check is over, and who has not let go yet.
+            held = await self._held()
+            return any(held.get(database, 0) > AT_MOST for database in self._known)
         except asyncpg.InsufficientResourcesError:
             return True  # not even this can be asked
         except _AWAY:
