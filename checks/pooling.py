@@ -581,7 +581,8 @@ async def before_the_cut(trial: Trial) -> None:
     await witness.execute("create table pool_word (word text)")
     await witness.execute("insert into pool_word values ('')")
     async with witness.relay(url) as relay:
-        await _forgotten(trial, relay, draw.randint(2000, 7000))
+        for limit in (draw.randint(200, 1500), draw.randint(20_000, 90_000)):
+            await _forgotten(trial, relay, limit)
         await _forgotten(trial, relay, draw.choice([10, 20]), young=0)  # seconds pass by themselves
 
 

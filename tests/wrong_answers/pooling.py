@@ -226,6 +226,14 @@ WRONG = {
         def short_lived(url, idle_limit):
             return create_async_engine(url, pool_recycle=idle_limit * 0.22)
         """,
+        """
+        def short_lived(url, idle_limit):
+            return create_async_engine(url, pool_recycle=min(idle_limit, 1800) - 5)
+        """,
+        """
+        def short_lived(url, idle_limit):
+            return create_async_engine(url, pool_recycle=min(idle_limit / 2, 1800))
+        """,
     ],
     "pooling.production_engine": [
         """
