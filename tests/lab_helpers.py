@@ -71,9 +71,12 @@ def eventually(look: Callable[[], T], what: str, patience: float = PATIENCE) -> 
 
 
 def _scratch() -> str:
-    """Where homes are: in memory, if there is room. A lab makes thousands of small files."""
+    """Where homes are: in memory, if there is room. A lab makes thousands of small files.
+
+    With no more room than this a grading has none either, and takes the server of its home.
+    """
     memory = "/dev/shm"
-    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 8 << 30
+    roomy = os.access(memory, os.W_OK) and shutil.disk_usage(memory).free >= 4 << 30
     return memory if roomy else "/tmp"
 
 

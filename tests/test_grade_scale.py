@@ -401,12 +401,15 @@ def dask(folder: Path, env: dict[str, str]) -> Iterator[Dask]:
 
 
 @needs_linux
+@pytest.mark.parametrize("allowed", [3, 0])
 def test_workers_come_and_go(
-    common_lab: Lab, quiet_class: tuple[Path, bytes, Path], tmp_path: Path
+    common_lab: Lab, quiet_class: tuple[Path, bytes, Path], tmp_path: Path, allowed: int
 ) -> None:
+    """Also for work that has lost more workers than Dask allows it."""
     folder, undisturbed, _ = quiet_class
     out = tmp_path / "out"
-    with dask(tmp_path, common_lab.env) as cluster:
+    env = common_lab.env | {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": str(allowed)}
+    with dask(tmp_path, env) as cluster:
         lost = cluster.worker()
         cluster.worker()
         with started(common_lab, *words(folder, out, "--cluster", cluster.address)) as process:

@@ -163,6 +163,13 @@ def test_names_labels_ports_and_volumes_agree() -> None:
     assert (door["targetPort"], door["port"]) == (port["name"], port["containerPort"])
     name = service["metadata"]["name"]
     assert container(worker)["args"][-1] == f"tls://{name}:{door['port']}"
+    # Whoever is let through before Dask listens loses the tunnel, so that is waited for; and
+    # once is enough, as each look is a handshake that fails.
+    assert container(scheduler)["startupProbe"]["tcpSocket"] == {"port": port["name"]}
+    assert not {"readinessProbe", "livenessProbe"} & set(container(scheduler))
+    names = [f"deployment/{each['metadata']['name']}" for each in (scheduler, worker)]
+    (waits,) = (line for line in GRADING.splitlines() if line.startswith("kubectl wait "))
+    assert waits.split()[-2:] == names
     assert f"port-forward service/{name} {door['port']} " in GRADING
     assert f"--cluster tls://localhost:{door['port']}\n" in GRADING
     assert len({container(deployment)["image"] for deployment in (scheduler, worker)}) == 1
@@ -186,6 +193,12 @@ def test_kubernetes_grants_what_the_sandbox_needs() -> None:
     for deployment in of_kind("Deployment"):
         assert pod(deployment)["automountServiceAccountToken"] is False
     assert "securityContext" not in container(role("scheduler"))
+
+
+def test_no_pod_is_the_first_to_go() -> None:
+    """Without requests it is the first to be evicted, and gets what cores the others leave."""
+    for deployment in of_kind("Deployment"):
+        assert {"cpu", "memory"} <= set(container(deployment)["resources"]["requests"])
 
 
 # -- what it does --------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +22,7 @@ from browser_helpers import chromium
 from jupyter_helpers import LabCommand, copy_course
 from lab_helpers import (
     IS_ROOT,
+    PATIENCE,
     ROOT,
     Lab,
     eventually,
@@ -147,6 +149,24 @@ def test_a_taken_port_is_one_sentence(course: Path, env: dict[str, str], home: P
     assert nothing_runs(home)
 
 
+def test_another_address(course: Path, env: dict[str, str], home: Path) -> None:
+    with LabCommand(course, env, "--ip", "203.0.113.1") as lab:
+        assert lab.wait() == 1
+    assert "cannot listen on 203.0.113.1" in lab.said
+    assert "without --ip" in lab.said
+    assert "Traceback" not in lab.said
+
+
+def test_an_ipv6_address(course: Path, env: dict[str, str], home: Path) -> None:
+    with LabCommand(course, env, "--ip", "::1") as lab:
+        if socket.has_dualstack_ipv6():
+            assert lab.ready().address.startswith("[::1]:")
+            assert lab.stop() == 0
+        else:
+            assert lab.wait() == 1
+            assert "cannot listen on ::1" in lab.said
+
+
 def test_a_second_lab_takes_another_port_and_the_same_postgres(
     course: Path, env: dict[str, str], home: Path, lab: Lab
 ) -> None:
@@ -160,6 +180,15 @@ def test_a_second_lab_takes_another_port_and_the_same_postgres(
         # The first took nothing away from the second.
         assert lab.postmasters == [postmaster]
         assert kernel.database() == database
+        assert second.stop() == 0
+    eventually(lambda: nothing_runs(home), "the last one has stopped all of it")
+
+
+def test_two_labs_that_start_at_once(course: Path, env: dict[str, str], home: Path) -> None:
+    # Both see the same port free, and one is late. An order that is for nobody to choose.
+    with LabCommand(course, env) as first, LabCommand(course, env) as second:
+        assert first.ready().address != second.ready().address
+        assert first.stop() == 0
         assert second.stop() == 0
     eventually(lambda: nothing_runs(home), "the last one has stopped all of it")
 
@@ -185,6 +214,7 @@ def window(profile: Path) -> Iterator[Any]:
                 "--disable-sync",
             ],
         )
+        context.set_default_timeout(PATIENCE * 1000)
         try:
             yield context.pages[0]
         finally:
@@ -221,6 +251,8 @@ def test_a_learner_runs_the_first_lesson(course: Path, env: dict[str, str], home
         assert [menu for menu in menus if menu] == usual
         assert page.locator(".jp-Dialog, .Toastify__toast").count() == 0
 
+        # What is run before the kernel is there, JupyterLab silently forgets.
+        page.get_by_text("Python 3 (ipykernel) | Idle").wait_for()
         page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
         page.get_by_text("Run All Cells", exact=True).click()
 
@@ -249,6 +281,19 @@ def test_a_learner_runs_the_first_lesson(course: Path, env: dict[str, str], home
 
 
 # -- ending --------------------------------------------------------------------------------
+
+
+def test_signals_at_once_are_one_end(course: Path, env: dict[str, str], home: Path) -> None:
+    with LabCommand(course, env).ready() as lab:
+        for _ in range(50):  # in the command's own pace, so that some come between two steps
+            for sign in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                with suppress(ProcessLookupError):
+                    os.kill(lab.pid, sign)
+            time.sleep(0.001)
+        assert lab.wait() == 0
+        assert nothing_runs(home)
+    assert "Traceback" not in lab.said
+    assert "Stopped." in lab.said
 
 
 def test_ctrl_c_ends_all_of_it_and_only_that(course: Path, env: dict[str, str], home: Path) -> None:
@@ -296,6 +341,23 @@ def test_ctrl_c_while_it_starts(course: Path, env: dict[str, str], home: Path) -
         assert lab.stop() == 0
     assert "Traceback" not in lab.said
     assert nothing_runs(home)
+
+
+def test_ctrl_c_while_jupyterlab_asks_another_program(
+    course: Path, env: dict[str, str], home: Path
+) -> None:
+    """JupyterLab runs node while it starts, where there is one, and does not end it."""
+    tools = home.parent / "tools"
+    tools.mkdir()
+    asked = tools / "asked"
+    for name in ("node", "npm"):
+        (tools / name).write_text(f"#!/bin/sh\n: > {asked}\nexec sleep 600\n")
+        (tools / name).chmod(0o755)
+    with LabCommand(course, env | {"PATH": f"{tools}:{env['PATH']}"}) as lab:
+        eventually(asked.exists, "JupyterLab has asked node")
+        assert lab.stop() == 0
+        assert nothing_runs(home)
+    assert "Traceback" not in lab.said
 
 
 def test_shut_down_in_the_menu_is_no_trouble(course: Path, env: dict[str, str], home: Path) -> None:

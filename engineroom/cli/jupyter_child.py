@@ -11,6 +11,8 @@ import signal
 import sys
 import threading
 
+from engineroom.imports import skip_grammars
+
 
 def _stop_when_closed(descriptor: int) -> None:
     while os.read(descriptor, 1):
@@ -23,6 +25,7 @@ def main() -> None:
     descriptor = int(sys.argv.pop(1))
     os.set_inheritable(descriptor, False)
     threading.Thread(target=_stop_when_closed, args=(descriptor,), daemon=True).start()
+    skip_grammars()
     from jupyterlab.labapp import main as run
 
     run()

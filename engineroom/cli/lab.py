@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import os
 import secrets
@@ -15,6 +16,7 @@ import sysconfig
 import threading
 import time
 import webbrowser
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -31,6 +33,7 @@ from engineroom.lab.session import Lease
 _USUAL_PORT = 8888
 _START_PATIENCE = 120.0
 _STOP_PATIENCE = 10.0
+_GROUP_PATIENCE = 1.0
 
 
 class _Stop(BaseException):
@@ -52,8 +55,7 @@ def lab(
     if places.note:
         err.print(Text(places.note))
     number = _port(ip, port)
-    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(sign, _raise_stop)
+    _on_signals(_raise_stop)
     lease: Lease | None = None
     jupyter: _Jupyter | None = None
     try:
@@ -63,8 +65,13 @@ def lab(
             work = work_folder(root, places.home)
             copied = copy_lessons(root, work)
             say("starting JupyterLab")
-            jupyter = _Jupyter(root, work, places, ip, number)
-            jupyter.wait_ready()
+            with _signals_wait():
+                jupyter = _Jupyter(root, work, places, ip, number)
+            while not jupyter.is_ready():
+                jupyter.stop()
+                number = _port(ip, port)
+                with _signals_wait():
+                    jupyter = _Jupyter(root, work, places, ip, number)
         _greet(joined, jupyter, work, len(copied))
         if browser:
             threading.Thread(target=webbrowser.open, args=(jupyter.url,), daemon=True).start()
@@ -75,9 +82,7 @@ def lab(
     except _Stop:
         pass
     finally:
-        # A second Ctrl-C must not leave half of it running.
-        for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(sign, signal.SIG_IGN)
+        _on_signals(_not_again)
         with steps("stopping"):
             if jupyter is not None:
                 jupyter.stop()
@@ -86,8 +91,32 @@ def lab(
     out.print("Stopped. Your notebooks are in " + str(work_folder(root, places.home)))
 
 
+def _on_signals(act: Callable[[int, FrameType | None], None]) -> None:
+    for sign in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(sign, act)
+
+
+@contextlib.contextmanager
+def _signals_wait() -> Iterator[None]:
+    """Let no Ctrl-C come between the start of a process and the word that it is there."""
+    came: list[int] = []
+    _on_signals(lambda sign, _: came.append(sign))
+    try:
+        yield
+    finally:
+        _on_signals(_raise_stop)
+    if came:
+        _raise_stop(came[0], None)
+
+
 def _raise_stop(_: int, __: FrameType | None) -> None:
+    # A terminal that closes, or `make`, sends two at once: the second comes before `finally`.
+    _on_signals(_not_again)
     raise _Stop
+
+
+def _not_again(_: int, __: FrameType | None) -> None:
+    """A second Ctrl-C must not leave half of it running."""
 
 
 def _greet(joined: dict[str, dict[str, str]], jupyter: _Jupyter, work: Path, copied: int) -> None:
@@ -115,7 +144,8 @@ class _Jupyter:
         page = f"lab/tree/{WELCOME}" if (work / WELCOME).exists() else "lab"
         self.url = f"http://{self._shown_host}:{port}/{page}?token={self._token}"
         places.logs.mkdir(parents=True, exist_ok=True)
-        reading, self._lifeline = os.pipe()
+        reading, writing = os.pipe()
+        self._lifeline = os.fdopen(writing, "wb", buffering=0)
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(
                 [
@@ -172,19 +202,24 @@ class _Jupyter:
 
     @property
     def _shown_host(self) -> str:
-        return "127.0.0.1" if self._ip in ("0.0.0.0", "::", "*", "") else self._ip  # noqa: S104
+        if self._ip in ("0.0.0.0", "::", "*", ""):  # noqa: S104
+            return "127.0.0.1"
+        return f"[{self._ip}]" if ":" in self._ip else self._ip
 
-    def wait_ready(self) -> None:
-        """Return when the server answers; say why when it never will."""
+    def is_ready(self) -> bool:
+        """Whether the server answers, or lost its port to another; say why if it is neither."""
         deadline = time.monotonic() + _START_PATIENCE
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
+                # Two labs that start at once see the same port free, and one of them is late.
+                if not _is_free(self._ip, self._port):
+                    return False
                 raise EngineRoomError(
                     f"JupyterLab did not start: {_last_words(self.log)} Its log is {self.log}.",
                     "engineroom doctor",
                 )
             if self._answers():
-                return
+                return True
             time.sleep(0.05)
         raise EngineRoomError(
             f"JupyterLab did not answer in {_START_PATIENCE:.0f} seconds; its log is {self.log}.",
@@ -192,7 +227,7 @@ class _Jupyter:
         )
 
     def _answers(self) -> bool:
-        connection = http.client.HTTPConnection(self._shown_host, self._port, timeout=2)
+        connection = http.client.HTTPConnection(f"{self._shown_host}:{self._port}", timeout=2)
         try:
             connection.request(
                 "GET", "/api/status", headers={"Authorization": f"token {self._token}"}
@@ -210,13 +245,20 @@ class _Jupyter:
         """SIGTERM lets JupyterLab end its kernels; what stays after that is killed."""
         with contextlib.suppress(ProcessLookupError):
             self._process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_STOP_PATIENCE)
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
+        self._end_group()
+        self._process.wait()
+        self._lifeline.close()
+
+    def _end_group(self) -> None:
+        """Kill what is left of it: JupyterLab does not end what it asks while it starts."""
+        deadline = time.monotonic() + _GROUP_PATIENCE
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            while time.monotonic() < deadline:
                 os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        os.close(self._lifeline)
+                self._process.poll()
+                time.sleep(0.01)
 
 
 def _shell() -> str:
@@ -229,17 +271,29 @@ def _home_is_writable() -> bool:
 
 def _port(ip: str, wanted: int) -> int:
     """The port asked for, if free; else the first free one from Jupyter's usual port."""
-    host = "" if ip in ("*", "0.0.0.0", "::") else ip  # noqa: S104
     for number in [wanted] if wanted else range(_USUAL_PORT, _USUAL_PORT + 50):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            with contextlib.suppress(OSError):
-                probe.bind((host, number))
-                return number
+        if _is_free(ip, number):
+            return number
     raise EngineRoomError(
         f"Port {wanted or _USUAL_PORT} is taken by another program, or you may not use it.",
         "engineroom lab   (without --port it takes a free one)",
     )
+
+
+def _is_free(ip: str, port: int) -> bool:
+    host = "" if ip in ("*", "0.0.0.0", "::") else ip  # noqa: S104
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if error.errno in (errno.EADDRINUSE, errno.EACCES):
+                return False
+            raise EngineRoomError(
+                f"JupyterLab cannot listen on {ip}: {error.strerror}.",
+                "engineroom lab   (without --ip it listens on 127.0.0.1)",
+            ) from error
+    return True
 
 
 def _last_words(log: Path) -> str:

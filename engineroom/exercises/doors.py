@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from functools import partial
 from pathlib import PurePath
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import urlsplit
 
 _TEMPORARY = PurePath("/tmp")  # noqa: S108  (the subject's own, where it may put a socket)
@@ -44,57 +45,114 @@ class Doors:
         self._doors = doors
         self._lead_to = lead_to
         self._servers: list[asyncio.Server] = []
-        self._carrying: set[asyncio.Task[None]] = set()
+        self._guests: set[_Guest] = set()
 
     async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
         for name, address in self._lead_to.items():
-            self._servers.append(await self._serve(self._doors[name], address))
+            serve = loop.create_unix_server if isinstance(address, str) else loop.create_server
+            welcome = partial(_Guest, address, self._guests)
+            self._servers.append(await serve(welcome, sock=self._doors[name].dup()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
         for server in self._servers:
             server.close()
-        for task in self._carrying:
-            task.cancel()
-        await asyncio.gather(*self._carrying, return_exceptions=True)
-
-    async def _serve(self, door: socket.socket, address: Address) -> asyncio.Server:
-        def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            if len(self._carrying) >= _AT_ONCE:  # the servers behind allow fewer anyway
-                writer.close()
-                return
-            task = asyncio.create_task(_carry(reader, writer, address))
-            self._carrying.add(task)
-            task.add_done_callback(self._carrying.discard)
-
-        start = asyncio.start_unix_server if isinstance(address, str) else asyncio.start_server
-        return await start(carry, sock=door.dup())
+        leading = [guest.leading for guest in self._guests if guest.leading is not None]
+        for guest in list(self._guests):
+            guest.turn_out()
+        await asyncio.gather(*leading, return_exceptions=True)
+        await asyncio.sleep(0)  # in which the lines that were cut are closed
 
 
-async def _carry(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, address: Address
-) -> None:
-    onward: asyncio.StreamWriter | None = None
-    try:
-        if isinstance(address, str):
-            back, onward = await asyncio.open_unix_connection(address)
-        else:
-            back, onward = await asyncio.open_connection(*address)
-        async with asyncio.TaskGroup() as both:
-            both.create_task(_pour(reader, onward))
-            both.create_task(_pour(back, writer))
-    except* OSError:
-        pass  # either end may hang up at any time
-    finally:
-        for end in (writer, onward):
-            if end is not None:
-                end.close()
+class _End(asyncio.BufferedProtocol):
+    """One end of a line: what arrives here goes out at the other end.
+
+    A login is two dozen messages, and a class logs in thousands of times. So there is neither a
+    task nor a stream in between, and one buffer serves all: it is empty before the next is read.
+    """
+
+    _buffer = bytearray(65536)
+
+    def __init__(self) -> None:
+        self.other: _End | None = None
+        self.said_all = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        if self.other is not None and not self.other.transport.is_closing():
+            self.other.transport.write(bytes(memoryview(self._buffer)[:nbytes]))
+
+    def eof_received(self) -> bool:
+        """The other direction goes on until it has said all, too."""
+        self.said_all = True
+        if self.other is None or self.other.said_all:
+            return False
+        with contextlib.suppress(OSError):  # it may have hung up in this moment
+            self.other.transport.write_eof()
+        return True
+
+    def pause_writing(self) -> None:
+        if self.other is not None:
+            self.other.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        if self.other is not None:
+            self.other.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self.other is not None:
+            self.other.transport.close()
 
 
-async def _pour(source: asyncio.StreamReader, into: asyncio.StreamWriter) -> None:
-    while data := await source.read(65536):
-        into.write(data)
-        await into.drain()
-    with contextlib.suppress(OSError):
-        if into.can_write_eof():
-            into.write_eof()
+class _Guest(_End):
+    """The end inside the subject's world: the line onward is made when somebody comes in."""
+
+    def __init__(self, address: Address, guests: set[_Guest]) -> None:
+        super().__init__()
+        self._address = address
+        self._guests = guests
+        self.leading: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        if len(self._guests) >= _AT_ONCE:  # the servers behind allow fewer anyway
+            self.transport.close()
+            return
+        self._guests.add(self)
+        self.transport.pause_reading()
+        self.leading = asyncio.ensure_future(self._lead())
+
+    async def _lead(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            if isinstance(self._address, str):
+                _, onward = await loop.create_unix_connection(_End, self._address)
+            else:
+                _, onward = await loop.create_connection(_End, *self._address)
+        except OSError:
+            self.transport.close()
+            return
+        self.other, onward.other = onward, self
+        for end in (self, onward):
+            if end.transport.is_closing():  # hung up meanwhile
+                assert end.other is not None
+                end.other.transport.close()
+        self.transport.resume_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._guests.discard(self)
+
+    def turn_out(self) -> None:
+        """Hang up at both ends, whatever is still on its way."""
+        if self.leading is not None:
+            self.leading.cancel()
+        self.transport.abort()
+        if self.other is not None:
+            self.other.transport.abort()

@@ -32,6 +32,7 @@ from engineroom.exercises.model import (
     Trial,
     Verdict,
 )
+from engineroom.exercises.patience import fair_timeout
 from engineroom.exercises.sources import Cell, needed
 from engineroom.exercises.subject import Gone, Nursery, NurseryLost, Subject
 from engineroom.exercises.wire import BadFrame
@@ -290,7 +291,7 @@ async def _within(
 ) -> Verdict:
     """A verdict whatever happens, save that something of ours is gone."""
     try:
-        async with asyncio.timeout(seconds):
+        async with fair_timeout(seconds):
             return await _try(exercise, chosen, subject, witness, lab, draw)
     except TimeoutError:
         return _verdict(

@@ -20,6 +20,8 @@ from engineroom.grading.journal import course_version
 from engineroom.grading.results import Line
 
 _RETRIES = 5
+_ROUNDS = 5
+"""Dask blames work for the loss of its workers when it has lost some; here it is asked anew."""
 _PATIENCE = 30
 
 
@@ -76,17 +78,25 @@ class Cluster:
         return f"{workers} worker{'s' * (workers != 1)} of {self._address}"
 
     async def grade(self, work: Work) -> list[Line]:
-        course = _course(work.exercises)
-        future = self._client.submit(
-            grade_on_worker, work.plain(), course, *self._how, pure=False, retries=_RETRIES
-        )
+        from distributed import KilledWorker
+
         try:
-            return [Line.model_validate(line) for line in await future]
+            for _ in range(1, _ROUNDS):
+                with contextlib.suppress(KilledWorker):
+                    return await self._once(work)
+            return await self._once(work)
         except asyncio.CancelledError:
             raise
         except Exception as error:
             why = f"Grading failed on the cluster: {type(error).__name__}: {error}".split("\n")[0]
             return [Line.trouble(work.learner, "ungraded", why, work.attempt)]
+
+    async def _once(self, work: Work) -> list[Line]:
+        course = _course(work.exercises)
+        future = self._client.submit(
+            grade_on_worker, work.plain(), course, *self._how, pure=False, retries=_RETRIES
+        )
+        return [Line.model_validate(line) for line in await future]
 
 
 # As it was when its checks were imported; and to read them all at each submission takes time.

@@ -55,7 +55,9 @@ class Grader:
     seconds: float | None = None
     _shell: Bubblewrap | None = field(default=None, init=False)
     _nursery: Nursery = field(init=False)
-    _lease: Lease = field(default_factory=lambda: Lease("grade", tenant=False), init=False)
+    _lease: Lease = field(
+        default_factory=lambda: Lease("grade", tenant=False, passing=True), init=False
+    )
     _warden: Warden = field(default_factory=Warden, init=False)
     _leaving: set[asyncio.Future[None]] = field(default_factory=set, init=False)
 
@@ -101,6 +103,7 @@ class Grader:
         ahead = tuple(e for e in asked if needed(work.reading.cells_for(e), e.answer, e.id))
         bench = Bench(
             self._nursery,
+            lease=Lease("check", passing=True),
             seconds=self.seconds,
             disk=DISK_LIMIT,
             warden=self._warden,

@@ -18,12 +18,14 @@ class Choice:
     provider: str
     reason: str
     forced: bool
+    passing: str = ""
+    """The folder of a cluster that goes with its last user, if that is the one meant."""
 
     @property
     def key(self) -> str:
         """What tells the keepers of one home apart: one runs for each provider in use."""
         if self.provider != "external":
-            return self.provider
+            return f"{self.provider}-passing" if self.passing else self.provider
         url = os.environ.get("ENGINEROOM_DATABASE_URL", "")
         return f"external-{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 

@@ -550,6 +550,7 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     for name in ("--home", "--run", "--provider", "--key"):
         arguments.add_argument(name, required=True)
+    arguments.add_argument("--passing", default="")
     arguments.add_argument("--ready-fd", type=int, required=True)
     given = arguments.parse_args()
     if os.fork():  # the starter waits for this half only, and gets no zombie later
@@ -559,7 +560,8 @@ def main() -> None:
     # The server asked for is the one that is meant, whatever libpq's variables say.
     for name in [name for name in os.environ if name.startswith("PG")]:
         del os.environ[name]
-    places = Places(Path(given.home), Path(given.run))
+    passing = Path(given.passing) if given.passing else None
+    places = Places(Path(given.home), Path(given.run), passing=passing)
     ready = [given.ready_fd]
 
     def tell(words: str) -> None:

@@ -19,6 +19,7 @@ from engineroom.errors import EngineRoomError
 
 # sockaddr_un holds 104 bytes on macOS, 108 on Linux, with a closing zero.
 SOCKET_PATH_LIMIT = 103
+_ANYBODYS = (Path("/tmp"), Path("/dev/shm"))
 _LAST_RESORT = Path(f"/tmp/engineroom-home-{os.geteuid()}")
 
 
@@ -32,6 +33,8 @@ class Places:
     """Sockets and locks: short, private, gone with the machine."""
     note: str = ""
     """Why the home is not the usual one, in a sentence, or nothing."""
+    passing: Path | None = None
+    """Where the cluster is that goes with its last user, if that is the one meant."""
 
     @property
     def logs(self) -> Path:
@@ -48,17 +51,17 @@ def find_places() -> Places:
     forced = os.environ.get("ENGINEROOM_HOME")
     if forced:
         home = Path(os.path.expanduser(forced)).absolute()
-        _make_private(home)
+        make_private(home)
     else:
         home = _usual_home()
         try:
-            _make_private(home)
+            make_private(home)
         except EngineRoomError:
             usual, home = home, _LAST_RESORT
             note = f"{usual} cannot be written, so the lab lives in {home} until the next reboot."
-            _make_private(home)
+            make_private(home)
     run = run_folder(home)
-    _make_private(run)
+    make_private(run)
     return Places(home, run, note)
 
 
@@ -107,14 +110,14 @@ def write_private(file: Path, text: str) -> None:
         raise
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
     """Make ``folder``, or make sure that the one there is ours and writable.
 
     Root leaves the way through open (0711), for the account that runs its servers.
     """
     mode = 0o711 if os.geteuid() == 0 else 0o700
     try:
-        if folder.is_symlink() and folder.parent == Path("/tmp"):
+        if folder.is_symlink() and folder.parent in _ANYBODYS:
             raise EngineRoomError(
                 f"{folder} is a link, which somebody else may have put there.", f"rm {folder}"
             )

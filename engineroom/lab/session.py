@@ -122,11 +122,22 @@ def running(choice: Choice | None = None) -> bool:
 
 
 class Lease:
-    """A place in the lab: its own database, and the side servers it asked for."""
+    """A place in the lab: its own database, and the side servers it asked for.
 
-    def __init__(self, kind: str = "kernel", *, tenant: bool = True, say: Say = _quiet) -> None:
+    ``passing``: nothing that is made here need outlast its users.
+    """
+
+    def __init__(
+        self,
+        kind: str = "kernel",
+        *,
+        tenant: bool = True,
+        say: Say = _quiet,
+        passing: bool = False,
+    ) -> None:
         self._kind = kind
         self._tenant_wanted = tenant
+        self._passing = passing
         self._say = say
         self.forget()
         _leases.add(self)
@@ -145,14 +156,22 @@ class Lease:
             if self._line is not None and self._line.alive:
                 return self.joined
             self._endpoints.clear()
-            choice = choose()
+            choice = self._placed(choose())
             try:
                 self._join(choice)
             except EngineRoomError as refused:
                 if choice.forced or choice.provider == "embedded":
                     raise
-                self._join(embedded_instead(refused))
+                self._join(self._placed(embedded_instead(refused)))
             return self.joined
+
+    def _placed(self, choice: Choice) -> Choice:
+        """Where nothing need outlast this lease, the server may be one that does not either."""
+        if not self._passing:
+            return choice
+        from engineroom.lab.passing import passing  # a kernel has no use for it
+
+        return passing(choice)
 
     def _join(self, choice: Choice) -> None:
         request = {
@@ -298,6 +317,7 @@ def _launch(places: Places, choice: Choice) -> str:
                 f"--run={places.run}",
                 f"--provider={choice.provider}",
                 f"--key={choice.key}",
+                f"--passing={choice.passing}",
                 f"--ready-fd={writing}",
             ],
             stdin=subprocess.DEVNULL,

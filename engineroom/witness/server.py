@@ -85,6 +85,7 @@ class Witness:
             self._tenant["witness"],
             self._tenant["witness_password"],
             self._tenant["witness_database"],
+            remembered=100,
         )
 
     def looks_at(self, tenant: dict[str, Any]) -> bool:
@@ -138,7 +139,7 @@ class Witness:
             " a.xact_start is not null as open, coalesce(s.version, '') as tls, a.query_start,"
             " a.backend_start"
             " from pg_catalog.pg_stat_activity a left join pg_catalog.pg_stat_ssl s using (pid)"
-            " where a.usename = any($1::name[]) and a.backend_type = 'client backend'"
+            " where a.usename = any($1::text[]) and a.backend_type = 'client backend'"
             " and a.datname = $2 order by a.backend_start, a.pid",
             self._roles,
             self._tenant["database"],
@@ -232,7 +233,7 @@ class Witness:
         rows = await self._eye.fetch(
             "select pid, pg_catalog.pg_terminate_backend(pid)"
             " from pg_catalog.pg_stat_activity"
-            " where usename = any($1::name[]) and backend_type = 'client backend'"
+            " where usename = any($1::text[]) and backend_type = 'client backend'"
             " and datname = $2 and pid <> all($3::int[]) and ($4::int[] is null or pid = any($4))",
             *(self._roles, self._tenant["database"], list(self._own), named),
         )
@@ -308,7 +309,11 @@ class Witness:
         self._own.add(connection.get_server_pid())
         return connection
 
-    async def _connect(self, user: str, password: str, database: str) -> asyncpg.Connection[Any]:
+    async def _connect(
+        self, user: str, password: str, database: str, *, remembered: int = 0
+    ) -> asyncpg.Connection[Any]:
+        """``remembered``: statements that keep their plan; none where an answer may change what
+        they are about."""
         ca_file = self._server["ca_file"]
         return await asyncpg.connect(
             host=self._server["host"],
@@ -319,7 +324,7 @@ class Witness:
             ssl=_trusting(ca_file) if ca_file else "prefer",
             timeout=5,
             command_timeout=5,
-            statement_cache_size=0,
+            statement_cache_size=remembered,
         )
 
 

@@ -1,4 +1,7 @@
-"""Postgres from binaries on this machine: the default where nothing is set up."""
+"""Postgres from binaries on this machine: the default where nothing is set up.
+
+The cluster is in the lab's home, or in a passing folder that goes with its last user.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ from engineroom.lab.binaries import Binaries, find_binaries, readable_by
 from engineroom.lab.certificates import certificates_in, ensure_certificates
 from engineroom.lab.cluster import ADMIN, Cluster, ClusterPaths
 from engineroom.lab.model import Say, Server
-from engineroom.lab.places import Places, disk_trouble
+from engineroom.lab.places import Places, disk_trouble, make_private
 
 MAX_CONNECTIONS = 400
 
 
 class EmbeddedProvider:
-    """The lab's main cluster, one a major version, in the lab's home."""
+    """The lab's main cluster, one a major version."""
 
     name = "embedded"
 
@@ -32,6 +35,8 @@ class EmbeddedProvider:
 
     async def start(self, say: Say) -> Server:
         began = time.monotonic()
+        if self._places.passing is not None:
+            make_private(self._places.passing)  # the keeper before this one may have removed it
         account = server_account()
         if account is not None and not account.may_enter(self._places.home):
             raise EngineRoomError(
@@ -49,7 +54,7 @@ class EmbeddedProvider:
             certificates_in(self._places.tls),
             account,
             max_connections=MAX_CONNECTIONS,
-            port=wanted_port(),
+            port=None if self._places.passing else wanted_port(),
         )
         try:
             if not cluster.exists():
@@ -57,7 +62,7 @@ class EmbeddedProvider:
             certificates = await making
             await cluster.start(say)
         except OSError as error:
-            raise disk_trouble(error, self._places.home) from error
+            raise disk_trouble(error, self._places.passing or self._places.home) from error
         finally:
             # It may have failed as well, but one trouble at a time is told.
             await asyncio.wait({making})
@@ -84,13 +89,16 @@ class EmbeddedProvider:
     async def stop(self) -> None:
         if self._cluster is not None:
             await self._cluster.stop()
+        if self._places.passing is not None:
+            shutil.rmtree(self._places.passing, ignore_errors=True)
 
 
 def main_paths(places: Places, binaries: Binaries) -> ClusterPaths:
+    kind = "-passing" if places.passing else ""
     return ClusterPaths(
-        base=places.home / f"postgres-{binaries.major}",
-        sockets=places.run / "pg",
-        log=places.logs / "postgres.log",
+        base=(places.passing or places.home) / f"postgres-{binaries.major}",
+        sockets=places.run / f"pg{kind}",
+        log=places.logs / f"postgres{kind}.log",
     )
 
 
