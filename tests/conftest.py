@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 from collections.abc import Generator, Iterator
@@ -42,6 +43,12 @@ def _strict(report: Report) -> Report:
         report.outcome = "failed"
         report.longrepr = f"STRICT=1, and this was not run. {reason}"
     return report
+
+
+@pytest.fixture
+def forgotten_sockets() -> Iterator[None]:
+    yield
+    gc.collect()
 
 
 # -- labs ----------------------------------------------------------------------------------

@@ -38,6 +38,21 @@ needs_linux = pytest.mark.skipif(
     sys.platform != "linux", reason="needs Linux, which ends children with their parent"
 )
 
+# asyncpg forgets the socket of a TLS login that was refused: it is closed when the server has
+# answered, and a test's loop may end before. Collected at the end of each test, where
+# the warning is let pass, and not in some other.
+SOCKETS_FORGOTTEN = [
+    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
+    pytest.mark.usefixtures("forgotten_sockets"),
+]
+
+
+def forgets_sockets(test: Callable[..., Any]) -> Callable[..., Any]:
+    for mark in SOCKETS_FORGOTTEN:
+        mark(test)
+    return test
+
+
 # A kernel without Jupyter around it: it runs what it is sent, one line each way.
 _KERNEL = """
 import json, sys

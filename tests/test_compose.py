@@ -24,7 +24,7 @@ import pytest
 import trustme
 import yaml  # type: ignore[import-untyped]
 from containers.engine import Engine, alone, free_port
-from lab_helpers import Lab
+from lab_helpers import SOCKETS_FORGOTTEN, Lab
 
 from engineroom.errors import EngineRoomError
 from engineroom.lab.model import Server
@@ -34,8 +34,7 @@ from engineroom.lab.providers import compose, container
 
 pytest_plugins = ["containers.engine"]
 
-# asyncpg forgets the socket whose certificate it refused.
-pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+pytestmark = SOCKETS_FORGOTTEN
 
 FILE = compose.compose_file()
 PASSWORD = "not-the-default"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import os
 import signal
@@ -19,6 +18,7 @@ import asyncpg
 import pytest
 import trustme
 from containers.engine import DEBIAN, Engine
+from lab_helpers import SOCKETS_FORGOTTEN
 
 from engineroom.errors import EngineRoomError
 from engineroom.lab.model import Server
@@ -27,12 +27,8 @@ from engineroom.lab.providers.container import HOME_LABEL, IMAGE, ContainerProvi
 
 pytest_plugins = ["containers.engine"]
 
-pytestmark = [
-    # asyncpg forgets the socket whose certificate it refused, docker's client those of an engine
-    # that does not answer.
-    pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning"),
-    pytest.mark.docker,
-]
+# Docker's client forgets the sockets of an engine that does not answer, too.
+pytestmark = [*SOCKETS_FORGOTTEN, pytest.mark.docker]
 
 # What a keeper does, and no more: start, say so, stay.
 KEEPER = """
@@ -49,13 +45,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture(autouse=True)
-def forgotten_sockets() -> Iterator[None]:
-    """Are collected here, where the mark above lets them pass, and not at some other time."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import trustme
-from lab_helpers import Lab, eventually, needs_root, small_disk
+from lab_helpers import Lab, eventually, forgets_sockets, needs_root, small_disk
 
 
 def examine(lab: Lab, *, code: int = 0, **env: str) -> dict[str, dict[str, Any]]:
@@ -115,6 +115,7 @@ def test_an_external_server_that_is_not_there_is_found_without_its_password(lab:
     assert "hush-hush" not in json.dumps(checks)
 
 
+@forgets_sockets
 def test_a_certificate_that_is_not_the_servers_is_found(common_lab: Lab, tmp_path: Path) -> None:
     from engineroom.cli import doctor
 

@@ -14,7 +14,7 @@ import asyncpg
 import psycopg
 import pytest
 import trustme
-from lab_helpers import Kernel, Lab, eventually, query
+from lab_helpers import Kernel, Lab, eventually, forgets_sockets, query
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -108,6 +108,7 @@ def test_tls_is_on_for_psycopg_by_the_servers_word(kernel: Kernel) -> None:
     assert query(kernel, ENCRYPTED, sslmode="disable") == [(False,)]
 
 
+@forgets_sockets
 async def test_a_strangers_authority_vouches_for_nothing(kernel: Kernel, tmp_path: Path) -> None:
     stranger = tmp_path / "stranger.pem"
     trustme.CA().cert_pem.write_to_path(stranger)
