@@ -16,6 +16,7 @@ import sysconfig
 import tomllib
 import zipfile
 from collections.abc import Callable
+from importlib import metadata
 from itertools import chain
 from pathlib import Path
 from types import ModuleType
@@ -521,3 +522,40 @@ def test_a_wheel_brings_the_lessons_and_an_editable_install_uses_the_checkout(
     assert ("engineroom/cli/lab.py" in names) is expected
     assert ("engineroom/grading/templates/report.html" in names) is expected
     assert not any(name.startswith("tests/") for name in names)
+
+
+def test_an_install_without_extras_brings_what_the_lessons_import() -> None:
+    homes = metadata.packages_distributions()
+    brought = installed_with("engine-room")
+    sources = [*(ROOT / "solutions").glob("*.py"), *(ROOT / "checks").glob("*.py")]
+    # In strings, too: cells write files, and answers are text.
+    imported = {
+        module
+        for source in sources
+        for module in re.findall(r"^\s*(?:from|import) (\w+)", source.read_text(), re.MULTILINE)
+    }
+    assert {"sqlmodel", "pytest_asyncio"} <= imported & set(homes)
+    extra = {
+        module
+        for module in imported & set(homes)
+        if not {canonicalize_name(home) for home in homes[module]} & brought
+    }
+    assert extra == {"boto3"}, "this one alone is missed with a sentence, and the lesson goes on"
+
+
+def installed_with(name: str) -> set[str]:
+    """What pip brings with a package, extras not asked for left out."""
+    seen: set[tuple[str, str]] = set()
+    ahead = [(name, "")]
+    while ahead:
+        name, extra = one = ahead.pop()
+        if one in seen:
+            continue
+        seen.add(one)
+        with contextlib.suppress(metadata.PackageNotFoundError):  # for another system
+            for line in metadata.requires(name) or ():
+                wanted = Requirement(line)
+                if wanted.marker is None or wanted.marker.evaluate({"extra": extra}):
+                    name_of_it = canonicalize_name(wanted.name)
+                    ahead += [(name_of_it, asked) for asked in {"", *wanted.extras}]
+    return {name for name, _ in seen}
