@@ -245,21 +245,22 @@ async def rush(capped: Any, url: str, at_most: int, wait: float, extra: int) -> 
     ),
 )
 async def ceiling(trial: Trial) -> None:
-    draw = trial.draw
+    draw, guests = trial.draw, await _open_to_guests(trial, "gate (n int)")
     # Rounded up, the first wait is too long, by a tenth of a second at least. The short one is
     # last, and for one: on a busy machine many logins take longer than that.
     long = draw.randint(10, 19) + draw.uniform(0.55, 0.9)
-    for at_most, wait in ((draw.randint(6, 8), long), (1, draw.uniform(0.2, 0.8))):
-        await _rushed(trial, at_most, wait)
+    await _rushed(trial, trial.lab.url, draw.randint(6, 8), long)
+    await _rushed(trial, guests, 1, draw.uniform(0.2, 0.8))
 
 
-async def _rushed(trial: Trial, at_most: int, wait: float) -> None:
+async def _rushed(trial: Trial, url: str, at_most: int, wait: float) -> None:
     """Three more requests than there may be connections: who stands at the server, who gave up?"""
     witness, extra, standing = trial.witness, 3, 0
     before = await witness.logins()
     async with witness.gate() as gate:
-        steps = trial.subject.steps(rush, trial.lab.url, at_most, wait, extra)
+        steps = trial.subject.steps(rush, url, at_most, wait, extra)
         await gate.reached(min(await steps.next(), at_most))
+        await _expect_guests(trial, url)
         refused = await steps.next()
         if refused == extra:
             standing = await gate.reached(at_most)

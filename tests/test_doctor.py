@@ -134,7 +134,7 @@ def test_a_certificate_that_is_not_the_servers_is_found(common_lab: Lab, tmp_pat
 
 
 def test_a_package_that_is_missing_or_old_is_found(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     from importlib import metadata
 
@@ -152,6 +152,10 @@ def test_a_package_that_is_missing_or_old_is_found(
         == f"no-such-package is missing; rich is {metadata.version('rich')}, not >=9999"
     )
     assert check.fix == "make install"
+    monkeypatch.setattr(
+        doctor, "__file__", str(tmp_path / "site-packages/engineroom/cli/doctor.py")
+    )
+    assert doctor.packages().fix == "pip install 'engine-room'", "without a checkout, no Makefile"
 
 
 def test_a_python_that_is_too_old_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

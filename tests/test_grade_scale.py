@@ -392,7 +392,7 @@ class Dask:
 
 @contextmanager
 def dask(folder: Path, env: dict[str, str]) -> Iterator[Dask]:
-    pytest.importorskip("distributed", reason="needs Dask: pip install 'engineroom[cluster]'")
+    pytest.importorskip("distributed", reason="needs Dask: pip install 'engine-room[cluster]'")
     made = Dask(folder, env)
     try:
         yield made

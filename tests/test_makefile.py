@@ -543,6 +543,20 @@ def test_an_install_without_extras_brings_what_the_lessons_import() -> None:
     assert extra == {"boto3"}, "this one alone is missed with a sentence, and the lesson goes on"
 
 
+def test_what_is_said_to_be_installed_by_name_is_this_project() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    said = {
+        found
+        for folder in ("engineroom", "checks", "solutions", "docs", "tests")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".md", ".html"}
+        for found in re.findall(r"pip install '([\w-]+)\[(\w+)\]", path.read_text())
+    }
+    assert said
+    assert {name for name, _ in said} == {project["name"]}
+    assert {extra for _, extra in said} <= set(project["optional-dependencies"])
+
+
 def installed_with(name: str) -> set[str]:
     """What pip brings with a package, extras not asked for left out."""
     seen: set[tuple[str, str]] = set()

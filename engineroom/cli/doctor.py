@@ -96,8 +96,15 @@ def _safely(look: Callable[[], Check], name: str = "") -> Check:
         return Check(name or look.__name__, False, error.sentence, error.fix)
     except Exception as error:
         return Check(
-            name or look.__name__, False, f"could not be looked at: {error}", "make install"
+            name or look.__name__, False, f"could not be looked at: {error}", _installing()
         )
+
+
+def _installing(extra: str = "") -> str:
+    """What installs the project as it is meant to be: in a checkout, or without one."""
+    if (Path(__file__).resolve().parents[2] / "Makefile").is_file():
+        return "make install"
+    return f"pip install 'engine-room{extra}'"  # installs what of it is missing
 
 
 def python() -> Check:
@@ -126,7 +133,7 @@ def packages() -> Check:
         if not requirement.specifier.contains(found, prereleases=True):
             wrong.append(f"{requirement.name} is {found}, not {requirement.specifier}")
     if wrong:
-        return Check("packages", False, "; ".join(wrong), "make install")
+        return Check("packages", False, "; ".join(wrong), _installing())
     return Check("packages", True, f"all {len(needed)} that the course needs")
 
 
@@ -222,7 +229,7 @@ def secrets_manager() -> Check:
             "secrets",
             True,
             f"{', '.join(missing)} not installed: `lab.secrets` is left out",
-            "make install",
+            _installing("[aws]"),
         )
     return Check("secrets", True, f"moto {metadata.version('moto')}")
 

@@ -43,7 +43,7 @@ class Cluster:
         except ImportError:
             raise EngineRoomError(
                 "Grading on a cluster needs Dask, which is not installed.",
-                "pip install 'engineroom[cluster]'",
+                "pip install 'engine-room[cluster]'",
             ) from None
         # That a worker was lost, and its work is done again, is nothing to warn anybody of.
         logging.getLogger("distributed.client").setLevel(logging.ERROR)

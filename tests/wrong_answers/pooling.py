@@ -3,6 +3,18 @@
 WRONG = {
     "pooling.ceiling": [
         """
+        from engineroom import lab
+        def capped(url, at_most, wait):
+            return create_async_engine(
+                lab.url, pool_size=at_most, max_overflow=0, pool_timeout=wait)
+        """,
+        """
+        from engineroom import lab
+        def capped(url, at_most, wait):
+            return create_async_engine(
+                lab.psycopg_url, pool_size=at_most, max_overflow=0, pool_timeout=wait)
+        """,
+        """
         def capped(url, n, wait):
             return create_async_engine(url, pool_size=n + 1, max_overflow=0, pool_timeout=wait)
         """,
