@@ -37,12 +37,18 @@ from engineroom.exercises.sources import Cell, needed
 from engineroom.exercises.subject import Gone, Nursery, NurseryLost, Subject
 from engineroom.exercises.wire import BadFrame
 from engineroom.lab.session import Lease
+from engineroom.lab.trouble import TROUBLE
 from engineroom.witness import Warden, Witness
 
 _DISK_LOOK = 0.3
 _PUZZLED = (TypeError, ValueError, LookupError, ArithmeticError, AttributeError, RecursionError)
 """What a check raises when an answer gave it text for a number, or nothing for a pair."""
-_IN_THE_WAY = (asyncpg.PostgresError, asyncpg.InterfaceError, ConnectionError)
+_IN_THE_WAY = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    ConnectionError,
+)
 _TROUBLE_OF_OURS = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -272,7 +278,7 @@ async def _lab_and_witness(
             break
         try:
             return lab, await bench.look(lab)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        except TROUBLE:
             if chance == 2:
                 raise LabLost() from None
             # An answer before this one may have changed its role's password, for one.
@@ -373,7 +379,7 @@ async def _watch_disk(witness: Witness, subject: Subject, limit: int, over: asyn
             return
         try:
             size = await witness.size()
-        except (*_IN_THE_WAY, OSError, TimeoutError):
+        except TROUBLE:
             continue  # whether the server is gone for good is asked with the verdict
         if size > limit:
             subject.excess = "put more into its database than fits"
@@ -501,7 +507,7 @@ async def _tidy(bench: Bench, witness: Witness) -> None:
             await witness.cut()
             await witness.mend()
             await witness.empty()
-    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+    except TROUBLE:
         await bench.move()  # this place may be spoilt
     except BaseException:
         await bench.look_away()

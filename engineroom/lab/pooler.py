@@ -21,6 +21,7 @@ from engineroom.lab.accounts import Account, give, server_account
 from engineroom.lab.endpoints import postgres_endpoint
 from engineroom.lab.model import Endpoint, Server, Tenant, postgres_url
 from engineroom.lab.processes import clean_environment, end, spawn
+from engineroom.lab.trouble import TROUBLE
 
 POOL_SIZE = 4
 """Server connections for each role: small, so that many clients must share them."""
@@ -173,7 +174,7 @@ class Pooler:
             if asked.done():
                 asked.result()
             return asked.done()
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except TROUBLE as error:
             # Whoever took the port a moment before ours tried it may have answered instead.
             if (await asyncio.wait({ended}, timeout=_LAST_WORD))[0]:
                 return False

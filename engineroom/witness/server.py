@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import asyncpg
 
+from engineroom.lab.trouble import TROUBLE
 from engineroom.witness.lite import Lite
 from engineroom.witness.relay import Relay
 from engineroom.witness.safe import Safe
@@ -111,7 +112,7 @@ class Witness:
         """Whether the server is still there for us; no answer can end the witness's own line."""
         try:
             return self._eye is not None and bool(await self._eye.fetchval("select true"))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except TROUBLE:
             return False
 
     async def size(self) -> int:
@@ -126,7 +127,7 @@ class Witness:
     async def close(self) -> None:
         for connection in (self._eye, self._hand, self._scales):
             if connection is not None:
-                with contextlib.suppress(OSError, TimeoutError, asyncpg.PostgresError):
+                with contextlib.suppress(*TROUBLE):
                     await connection.close(timeout=1)
         self._eye = self._hand = self._scales = None
 

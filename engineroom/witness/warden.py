@@ -16,12 +16,12 @@ from typing import Any
 
 import asyncpg
 
+from engineroom.lab.trouble import TROUBLE
 from engineroom.witness.server import Witness
 
 AT_MOST = 1000
 """Locks of one database at a time; an answer needs some dozens."""
 _LOOK, _PATIENCE = 0.1, 5.0
-_AWAY = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 # By number: a name would have to be looked up, for which there may be no lock left.
 _HELD = (
@@ -92,7 +92,7 @@ class Warden:
             return any(held.get(database, 0) > AT_MOST for database in self._known)
         except asyncpg.InsufficientResourcesError:
             return True  # not even this can be asked
-        except _AWAY:
+        except TROUBLE:
             return False
 
     async def close(self) -> None:
@@ -100,13 +100,13 @@ class Warden:
             self._rounds.cancel()
             await asyncio.wait({self._rounds})
         if self._line is not None:
-            with contextlib.suppress(*_AWAY):
+            with contextlib.suppress(*TROUBLE):
                 await self._line.close(timeout=1)
 
     async def _go_round(self) -> None:
         while self._ends:
             await asyncio.sleep(_LOOK)
-            with contextlib.suppress(*_AWAY):  # the next who is watched brings a new line
+            with contextlib.suppress(*TROUBLE):  # the next who is watched brings a new line
                 await self.look()
 
     async def _put_out(self, database: int) -> None:
@@ -117,7 +117,7 @@ class Warden:
                 await self._ends[database]()
             give_up = time.monotonic() + _PATIENCE
             while time.monotonic() < give_up:
-                with contextlib.suppress(*_AWAY):
+                with contextlib.suppress(*TROUBLE):
                     await self._ask(_END, database)
                     if (await self._held()).get(database, 0) <= AT_MOST:
                         break

@@ -109,6 +109,8 @@ class ComposeProvider:
         """Connect with the authority known from last time, or learn the present one first."""
         import asyncpg
 
+        from engineroom.lab.trouble import TROUBLE
+
         try:
             try:
                 return await self._verified(port)
@@ -117,7 +119,7 @@ class ComposeProvider:
                 return await self._verified(port)
         except asyncpg.InvalidAuthorizationSpecificationError:  # a wrong password is one of these
             raise _refused(port) from None
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except TROUBLE as error:
             raise EngineRoomError(
                 f"The server on {_ADDRESS}:{port} did not let us in: {error or 'no answer'}.",
                 "docker compose logs postgres",

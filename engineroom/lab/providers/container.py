@@ -233,9 +233,8 @@ class ContainerProvider:
 
     async def _ready(self, container: DockerContainer, certificates: Certificates) -> Sentinel:
         """Wait until Postgres answers over TLS; a container that ends is noticed at once."""
-        import asyncpg
-
         from engineroom.lab.providers.sentinel import Sentinel
+        from engineroom.lab.trouble import TROUBLE
 
         assert self._port is not None
         sentinel = Sentinel(
@@ -251,7 +250,7 @@ class ContainerProvider:
             try:
                 await sentinel.open()
                 return sentinel
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except TROUBLE as error:
                 problem = error  # docker's proxy accepts before Postgres listens
             if await asyncio.to_thread(_has_ended, container):
                 raise await asyncio.to_thread(self._ended, container)

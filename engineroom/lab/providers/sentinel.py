@@ -11,8 +11,9 @@ from typing import Any
 
 import asyncpg
 
+from engineroom.lab.trouble import TROUBLE
+
 _RECONNECT_PATIENCE = 10.0
-_TROUBLE = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,14 @@ class Sentinel:
             self._lost.clear()
             try:
                 await self.open()
-            except _TROUBLE:
+            except TROUBLE:
                 return
 
     async def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.remove_termination_listener(self._on_end)
-            with contextlib.suppress(*_TROUBLE):
+            with contextlib.suppress(*TROUBLE):
                 await connection.close(timeout=2)
 
     def _on_end(self, _: Any) -> None:
