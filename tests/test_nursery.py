@@ -36,11 +36,16 @@ def test_a_nursery_whose_judge_has_gone_ends_without_a_word() -> None:
 
 
 _REHEARSED = """
-import linecache, os, sys, threading
+import linecache, os, sys, threading, time
 from engineroom.exercises.nursery import warm_up
 from engineroom.exercises.traces import _state
 warm_up()
 from engineroom.exercises.rehearsal import rehearse
+run = threading.Thread.run
+def last_words_come_late(thread):
+    run(thread)
+    time.sleep(0.05)
+threading.Thread.run = last_words_come_late
 before, main, files = _state(), sys.modules["__main__"], len(os.listdir("/dev/fd"))
 rehearse()
 found = _state()

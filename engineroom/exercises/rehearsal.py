@@ -11,6 +11,7 @@ import asyncio
 import linecache
 import socket
 import sys
+import threading
 from typing import Any
 
 from engineroom.exercises.runtime import Runtime
@@ -18,6 +19,7 @@ from engineroom.exercises.tools import SubjectLoop
 from engineroom.exercises.wire import HEAD_SIZE, pack, size_of, unpack
 
 _TIMES = 10  # Python adapts code that has run eight times
+_PATIENCE = 5.0
 
 _ANSWER = '''
 from sqlalchemy import Column, Integer, MetaData, String, Table, insert, select, text
@@ -46,12 +48,16 @@ async def ask(answer, words):
 
 def rehearse() -> None:
     """Be a subject for a moment, and leave nothing of it."""
-    main = sys.modules["__main__"]
+    main, before = sys.modules["__main__"], set(threading.enumerate())
     try:
         with asyncio.Runner(loop_factory=SubjectLoop) as runner:
             for _ in range(_TIMES):
                 runner.run(_answer_once())
     finally:
+        # A closed SQLite connection's thread has its last words still to say, perhaps with a lock
+        # in hand, which a fork would copy.
+        for thread in set(threading.enumerate()) - before:
+            thread.join(_PATIENCE)
         sys.modules["__main__"] = main
         linecache.clearcache()  # or an error could be shown with a line of ours
 
