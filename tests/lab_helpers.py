@@ -137,7 +137,7 @@ def _mentions(process: psutil.Process, mark: str) -> bool:
 
 def stop_all_of(home: Path) -> list[str]:
     """Wait for what is ending, end what is not, and describe that."""
-    deadline = time.monotonic() + float(os.environ.get("LEAK_PATIENCE", "15"))
+    deadline = time.monotonic() + float(os.environ.get("LEAK_PATIENCE", "60"))
     while (left := processes_of(home)) and time.monotonic() < deadline:
         time.sleep(0.02)
     described = []
@@ -337,7 +337,7 @@ class Lab:
             password=(self.base / "admin-password").read_text(),
             dbname=database,
             autocommit=autocommit,
-            connect_timeout=10,
+            connect_timeout=int(PATIENCE),
         )
 
     def admin(self, statement: str, *values: Any, database: str = "postgres") -> list[TupleRow]:
@@ -364,7 +364,7 @@ class Lab:
 def query(kernel_or_url: Kernel | str, statement: str, **how: Any) -> list[TupleRow]:
     """Ask as the owner of a kernel's database."""
     url = kernel_or_url if isinstance(kernel_or_url, str) else kernel_or_url.run("lab.sync_url")
-    with psycopg.connect(url, autocommit=True, connect_timeout=10, **how) as connection:
+    with psycopg.connect(url, autocommit=True, connect_timeout=int(PATIENCE), **how) as connection:
         cursor = connection.execute(statement)
         return cursor.fetchall() if cursor.description else []
 

@@ -24,7 +24,7 @@ import pytest
 import trustme
 import yaml  # type: ignore[import-untyped]
 from containers.engine import Engine, alone, free_port
-from lab_helpers import SOCKETS_FORGOTTEN, Lab
+from lab_helpers import PATIENCE, SOCKETS_FORGOTTEN, Lab
 
 from engineroom.errors import EngineRoomError
 from engineroom.lab.model import Server
@@ -519,7 +519,7 @@ async def test_one_backend_ended_is_not_the_server_gone(
     ours = "select pid from pg_stat_activity where application_name = 'engineroom keeper'"
     pid = await admin.fetchval(ours)
     await admin.execute(f"select pg_terminate_backend({pid}, 5000)")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         # Each question is a wait of its own: Postgres sleeps, not this loop.
         while await admin.fetchval(f"{ours} and pg_sleep(0.02) is not null") in (None, pid):
             pass
@@ -538,7 +538,7 @@ async def test_a_server_that_goes_away_is_noticed(
     assert not closed.done()
     project.docker_compose("kill", "postgres")
     try:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             await closed
         with pytest.raises(EngineRoomError, match="container is not up"):
             await provider.start(print)

@@ -18,7 +18,7 @@ import asyncpg
 import pytest
 import trustme
 from containers.engine import DEBIAN, Engine
-from lab_helpers import SOCKETS_FORGOTTEN
+from lab_helpers import PATIENCE, SOCKETS_FORGOTTEN
 
 from engineroom.errors import EngineRoomError
 from engineroom.lab.model import Server
@@ -153,7 +153,7 @@ async def test_a_server_that_goes_away_is_noticed_and_comes_back(
     await asyncio.sleep(0)
     assert not closed.done()
     engine.run("kill", *engine.containers(label))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         await closed
     again = await provider.start(print)
     assert (again.port, again.admin_password) == (server.port, server.admin_password)

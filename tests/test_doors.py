@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from lab_helpers import PATIENCE
 
 from engineroom.exercises.doors import Address, Doors
 from engineroom.exercises.tools import open_sockets
@@ -75,7 +76,7 @@ async def test_who_has_said_all_still_hears_the_answer(kind: str, tmp_path: Path
         reader, writer = await come()
         writer.write(b"x" * 100_000 + b"end")
         writer.write_eof()
-        assert await asyncio.wait_for(reader.read(), 20) == b"100003 bytes, last end"
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b"100003 bytes, last end"
         writer.close()
 
 
@@ -101,9 +102,8 @@ async def test_lines_side_by_side_are_not_mixed_up() -> None:
         for number, (_, writer) in enumerate(lines):
             writer.write(b"%02d" % number * 50_000)
         for number, (reader, writer) in enumerate(lines):
-            assert (
-                await asyncio.wait_for(reader.readexactly(100_000), 20) == b"%02d" % number * 50_000
-            )
+            came = await asyncio.wait_for(reader.readexactly(100_000), PATIENCE)
+            assert came == b"%02d" % number * 50_000
             writer.close()
 
 
@@ -114,7 +114,7 @@ async def test_a_server_that_hangs_up_is_heard_hanging_up() -> None:
     async with a_door_to(refuse) as come:
         for _ in range(20):
             reader, writer = await come()
-            assert await asyncio.wait_for(reader.read(), 20) == b""
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
             writer.close()
 
 
@@ -131,7 +131,7 @@ async def test_a_guest_who_hangs_up_is_heard_by_the_server() -> None:
         _, writer = await come()
         writer.write(b"hello")
         writer.transport.abort()
-        await asyncio.wait_for(gone.wait(), 20)
+        await asyncio.wait_for(gone.wait(), PATIENCE)
 
 
 async def test_a_server_that_is_not_there_is_a_door_that_closes() -> None:
@@ -141,7 +141,7 @@ async def test_a_server_that_is_not_there_is_a_door_that_closes() -> None:
     with contextlib.closing(door):
         async with Doors({"d": door}, {"d": nobody}):
             reader, writer = await asyncio.open_connection(*door.getsockname())
-            assert await asyncio.wait_for(reader.read(), 20) == b""
+            assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
             writer.close()
 
 
@@ -151,13 +151,13 @@ async def test_no_more_than_the_servers_could_take_come_in_and_who_leaves_makes_
         for _ in range(64):
             reader, writer = await come()
             writer.write(b"x")
-            assert await asyncio.wait_for(reader.read(1), 20) == b"x"
+            assert await asyncio.wait_for(reader.read(1), PATIENCE) == b"x"
             inside.append(writer)
         reader, _ = await come()
-        assert await asyncio.wait_for(reader.read(), 20) == b""
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
         for writer in inside[:5]:
             writer.close()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             while True:  # the door hears of it in a moment
                 reader, writer = await come()
                 writer.write(b"y")
@@ -177,10 +177,10 @@ async def test_when_the_check_is_over_every_line_is_cut_at_both_ends() -> None:
 
     async with a_door_to(hold) as come:
         reader, writer = await come()
-        assert await asyncio.wait_for(reader.readexactly(1), 20) == b"!"
+        assert await asyncio.wait_for(reader.readexactly(1), PATIENCE) == b"!"
     with contextlib.suppress(ConnectionError):
-        assert await asyncio.wait_for(reader.read(), 20) == b""
-    await asyncio.wait_for(heard_the_end.wait(), 20)
+        assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
+    await asyncio.wait_for(heard_the_end.wait(), PATIENCE)
     writer.close()
 
 

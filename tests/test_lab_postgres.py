@@ -14,7 +14,7 @@ import asyncpg
 import psycopg
 import pytest
 import trustme
-from lab_helpers import Kernel, Lab, eventually, forgets_sockets, query
+from lab_helpers import PATIENCE, Kernel, Lab, eventually, forgets_sockets, query
 from sqlalchemy import create_engine, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -47,7 +47,7 @@ def as_role(facts: dict[str, Any], role: str, database: str = "") -> psycopg.Con
         password=facts[f"{role}_password"],
         dbname=database or facts["database"],
         autocommit=True,
-        connect_timeout=10,
+        connect_timeout=int(PATIENCE),
     )
 
 

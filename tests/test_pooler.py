@@ -16,6 +16,7 @@ import asyncpg
 import psycopg
 import pytest
 import trustme
+from lab_helpers import PATIENCE
 from postgres_fixture import (
     RealPostgres,
     answers,
@@ -80,7 +81,7 @@ def console(endpoint: Endpoint, command: str) -> list[dict[str, object]]:
 async def test_ten_clients_share_four_backends(
     endpoint: Endpoint, tenant: Tenant, real_postgres: RealPostgres
 ) -> None:
-    async with AsyncExitStack() as stack, asyncio.timeout(30):
+    async with AsyncExitStack() as stack, asyncio.timeout(PATIENCE):
         clients = []
         for _ in range(10):
             client = await connect(endpoint.url, statement_cache_size=0)
@@ -348,7 +349,7 @@ async def test_stop_leaves_nothing_even_in_a_transaction(
     pid = pooler._process.pid
     client = await connect(endpoint.url)
     await client.execute("begin; create table half_done (id int)")
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await pooler.stop()
     assert not is_running(pid)
     assert not side_folder.exists()

@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 import pytest_asyncio
-from lab_helpers import Lab
+from lab_helpers import PATIENCE, Lab
 
 from engineroom.witness import Relay
 
@@ -58,7 +58,7 @@ async def test_a_cut_is_noticed_at_both_ends(url: str) -> None:
         with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
             await connection.fetchval("select 1")
         # Granted as soon as the server has given the other one up.
-        await looking.execute("select pg_advisory_lock(4)", timeout=10)
+        await looking.execute("select pg_advisory_lock(4)", timeout=PATIENCE)
     await looking.close()
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import psycopg
 import pytest
+from lab_helpers import PATIENCE
 from postgres_fixture import (
     RealPostgres,
     answers,
@@ -273,7 +274,7 @@ async def test_a_slow_reader_fills_no_memory(
     before = memory()
     slow.pgconn.send_query(b"select repeat('x', 134217728)")
     slow.pgconn.flush()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         # The server is stuck in writing: nobody takes the rows from it.
         await until(lambda: waits_for(real_postgres, tenant) == "ClientWrite", 30)
         # The relay has plenty of turns to take more than it should.
@@ -330,7 +331,7 @@ async def test_garbage_harms_nobody(endpoint: Endpoint, stranger: Stranger) -> N
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(garbage)
         writer.write_eof()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             try:
                 while await reader.read(1 << 16):
                     pass
@@ -351,7 +352,7 @@ async def test_silent_clients_are_sent_away(
     for words in (b"", request[:3], request):
         reader, writer = await asyncio.open_connection("127.0.0.1", endpoint.extra["port"])
         writer.write(words)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             assert await reader.read() in (b"", b"S")
         writer.close()
         await writer.wait_closed()
@@ -435,7 +436,7 @@ async def test_cancel_requests_reach_the_server(
     sleeping = asyncio.create_task(client.execute("select pg_sleep(60)"))
     await until(lambda: waits_for(real_postgres, tenant) == "PgSleep")
     sleeping.cancel()  # asyncpg asks the server to stop
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):  # sooner than the sleep
         with pytest.raises(asyncio.CancelledError):
             await sleeping
         assert await client.fetchval("select 1") == 1
@@ -473,7 +474,7 @@ async def test_stop_leaves_nothing(
     client = await connect(endpoint.url, ssl="require")
     await client.execute("begin")
     _, silent = await asyncio.open_connection("127.0.0.1", endpoint.extra["port"])
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await stranger.stop()
     assert not answers("127.0.0.1", endpoint.extra["port"])
     assert not side_folder.exists()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from lab_helpers import PATIENCE
 from postgres_fixture import (
     RealPostgres,
     answers,
@@ -193,7 +194,7 @@ async def test_stop_leaves_nothing(vault: Vault, side_folder: Path) -> None:
     endpoint = await vault.start()
     assert vault._process is not None
     pid = vault._process.pid
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         await vault.stop()
     assert not is_running(pid)
     assert not side_folder.exists()
