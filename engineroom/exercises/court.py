@@ -10,15 +10,17 @@ import asyncio
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engineroom.errors import EngineRoomError
 from engineroom.exercises.judge import Bench, NotHere, judge
 from engineroom.exercises.lessons import find_exercise
 from engineroom.exercises.model import Verdict
-from engineroom.exercises.progress import Progress
 from engineroom.exercises.sources import Cell
 from engineroom.lab.places import find_places
+
+if TYPE_CHECKING:
+    from engineroom.exercises.progress import Progress
 
 
 async def _serve() -> None:
@@ -26,9 +28,12 @@ async def _serve() -> None:
     reader = asyncio.StreamReader(limit=64 * 2**20)
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     bench = Bench()
-    progress = Progress(find_places().home)
     # The first check finds everything warm while the learner still reads the exercise.
     await bench.nursery.start()
+    # SQLAlchemy takes its time, in which the nursery imports the same beside us.
+    from engineroom.exercises.progress import Progress
+
+    progress = Progress(find_places().home)
     try:
         while line := await reader.readline():
             sys.stdout.write(json.dumps(await _answer(bench, progress, json.loads(line))) + "\n")
