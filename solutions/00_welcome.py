@@ -26,6 +26,9 @@
 #
 # The box below is a *cell*. Click into it and press <kbd>Shift</kbd>+<kbd>Enter</kbd>:
 # Python runs it, shows the value of its last line, and moves on to the next cell.
+#
+# The number beside it says that it has run. Is there an empty `[ ]` instead? Then Python was
+# still waking up: click into the cell, and press once more.
 
 # %%
 ferries = ["Alca", "Tern", "Puffin"]
